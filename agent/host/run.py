@@ -1,0 +1,150 @@
+"""Programs: argument lists through `sh`, never a shell; a fixed locale; a time limit always."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+from agent.errors import CommandFailed, Missing
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_TIMEOUT = 300.0
+_SHOWN_LINES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a program left: its exit status (negative: the signal that ended it) and both outputs as text."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether the exit status is 0."""
+        return self.status == 0
+
+
+def find_program(name: str) -> str:
+    """The absolute path of a program; raises Missing where there is none."""
+    found = which(name, path=PATH)
+    if found is None:
+        raise Missing(f"the program {name} is not installed", hint=f"looked in {PATH}")
+    return found
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment that programs get: little, and the same on every host."""
+    base = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": os.environ.get("HOME", "/root")}
+    for name in ("TZ", "http_proxy", "https_proxy", "no_proxy"):
+        if name in os.environ:
+            base[name] = os.environ[name]
+    return base | dict(extra or {})
+
+
+def run(
+    command: Sequence[str],
+    *,
+    stdin: str | bytes | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    user: str | None = None,
+    accept: Sequence[int] | None = (0,),
+    on_line: Callable[[str], Any] | None = None,
+    pass_fds: Sequence[int] = (),
+    quiet: bool = False,
+) -> Result:
+    """Run a program to its end.
+
+    `accept` lists the exit statuses that are no error, None accepts all. `on_line` sees each line of stdout
+    as it comes. `user` runs it as that user with its groups (setpriv(1)). `quiet` keeps its arguments and
+    output out of errors, for what could show a secret.
+    Raises Missing where the program is not installed, CommandFailed on any other status and on time-out.
+    """
+    import sh
+
+    words = [find_program(command[0]), *command[1:]]
+    if user is not None and user != "root":
+        words, env = as_user(user, words, env)
+    if cwd is not None and not Path(cwd).is_dir():
+        raise Missing(f"the folder {cwd} to run {command[0]} in does not exist")
+    lines: list[str] = []
+    options: dict[str, Any] = {
+        "_in": stdin if stdin is not None else b"",
+        "_env": environment(env),
+        "_cwd": cwd,
+        "_tty_out": False,
+        "_new_session": True,
+        "_decode_errors": "replace",
+        "_bg": True,
+        "_bg_exc": False,
+    }
+    if on_line is not None:
+        options["_out"] = lambda line: (lines.append(line), on_line(line.rstrip("\n")), None)[2]
+    if pass_fds:
+        options["_pass_fds"] = set(pass_fds)
+    shown = command[0] if quiet else " ".join(command)
+    done = _wait(sh.Command(words[0])(*words[1:], **options), shown, timeout)
+    stdout = "".join(lines) if on_line is not None else done.stdout.decode(errors="replace")
+    result = Result(done.exit_code, stdout, done.stderr.decode(errors="replace"))
+    if accept is not None and result.status not in accept:
+        raise failure(shown, result, quiet=quiet)
+    return result
+
+
+def _wait(process: Any, shown: str, timeout: float) -> Any:
+    """Wait for the end of a process; after `timeout` seconds its whole process group is killed.
+
+    sh's own `_timeout` looks only every 0.1 s, which is what every short command would then cost, and it
+    leaves grandchildren behind.
+    """
+    import sh
+
+    overdue = threading.Event()
+
+    def end() -> None:
+        overdue.set()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(timeout, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        done = process.wait()
+    except sh.ErrorReturnCode as error:
+        done = error
+    finally:
+        timer.cancel()
+    if overdue.is_set():
+        raise CommandFailed(f"{shown} did not end within {timeout:g} s", hint="it was ended, with all it started")
+    return done
+
+
+def as_user(user: str, words: list[str], env: Mapping[str, str] | None) -> tuple[list[str], dict[str, str]]:
+    """The command and environment to run `words` as a user with its own groups (setpriv(1))."""
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        raise Missing(f"the user {user} does not exist") from None
+    switch = [find_program("setpriv"), f"--reuid={user}", f"--regid={account.pw_gid}", "--init-groups", "--"]
+    return [*switch, *words], {"HOME": account.pw_dir, "USER": user, "LOGNAME": user} | dict(env or {})
+
+
+def failure(shown: str, result: Result, *, quiet: bool = False) -> CommandFailed:
+    """The error for a program that ended badly: the command, its status and the end of what it said."""
+    how = f"exit status {result.status}" if result.status >= 0 else f"signal {-result.status}"
+    said = (result.stderr.strip() or result.stdout.strip()).splitlines()[-_SHOWN_LINES:]
+    return CommandFailed(
+        f"{shown}: {how}", status=result.status, detail="" if quiet else "\n".join(said)
+    )

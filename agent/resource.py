@@ -1,0 +1,189 @@
+"""The contract of a resource: what every kind is, and the small roles that some kinds play.
+
+A kind is one frozen dataclass in `agent/resources/`. Its annotated fields are the schema of the declaration
+(pydantic validates against them), and its documentation (`agent docs`). It says what is desired, reads
+what is actual, and can bring the one to the other; it never knows which command is asking.
+
+A state (in code: `State`) is a flat table of attributes; None stands for "absent". Only attributes that
+the resource manages stand in the desired state; the engine compares those and ignores what else was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from agent.fields import Doc, Duration
+
+if TYPE_CHECKING:
+    from agent.host import Host
+
+State = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeChange:
+    """One attribute that differs; None stands for "not there"."""
+
+    attribute: str
+    actual: Any
+    desired: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an apply has to bring about: from the state read to the state desired."""
+
+    actual: State | None
+    desired: State | None
+    attributes: tuple[AttributeChange, ...]
+
+    def touches(self, *names: str) -> bool:
+        """Whether one of these attributes differs."""
+        return any(change.attribute in names for change in self.attributes)
+
+
+def differences(actual: State | None, desired: State | None) -> Change | None:
+    """The change that leads from actual to desired, or None where nothing is to do."""
+    if desired is None:
+        if actual is None:
+            return None
+        return Change(actual, None, tuple(AttributeChange(name, value, None) for name, value in actual.items()))
+    present = actual or {}
+    changes = tuple(
+        AttributeChange(name, present.get(name), value)
+        for name, value in desired.items()
+        if name not in present or present[name] != value
+    )
+    if actual is not None and not changes:
+        return None
+    return Change(actual, desired, changes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """What every kind has in common; a kind derives from it and adds its fields."""
+
+    kind: ClassVar[str]
+    example: ClassVar[str] = ""
+    """TOML that declares one; shown by `agent docs` and applied by a test."""
+    needs_of_state: ClassVar[tuple[str, ...]] = ("apt",)
+    """Kinds of its own state that come before it without being named."""
+    pending: ClassVar[str] = "changes first"
+    """What is said of it to those whose state cannot be known before it was applied."""
+
+    name: str
+    requires: Annotated[
+        list[str], Doc("References (`kind:name`, `kind:pattern*`, `state:name`) that come first, and must succeed")
+    ] = field(default_factory=list)
+    drift: Annotated[
+        Literal["repair", "report"], Doc("What the resident agent does when it drifts: put it right, or only say so")
+    ] = "repair"
+    check_every: Annotated[
+        Duration | None, Doc("How often the resident agent reads it again where no event can tell")
+    ] = None
+    on_removal: Annotated[
+        Literal["keep", "undo"],
+        Doc("Once its declaration is removed: leave what was made alone, or undo it"),
+    ] = "keep"
+
+    @property
+    def id(self) -> str:
+        """Its one name in the whole site: `kind:name`."""
+        return f"{self.kind}:{self.name}"
+
+    def desired(self, host: Host) -> State | None:
+        """The state that the declaration asks for. Looks at nothing but the declaration, facts and secrets."""
+        raise NotImplementedError
+
+    def read(self, host: Host) -> State | None:
+        """The state that the host is in. Changes nothing.
+
+        Raises Missing where it cannot be told before something else is there, NotPermitted without root.
+        """
+        raise NotImplementedError
+
+    def apply(self, host: Host, change: Change) -> None:
+        """Carry the whole change out, or raise ResourceError."""
+        raise NotImplementedError
+
+    def implied_requires(self) -> Iterable[str]:
+        """References that come first where they are declared."""
+        return ()
+
+    def paths(self) -> Iterable[str]:
+        """Absolute paths that it makes: their declared parent directories, links and mounts come first."""
+        return ()
+
+    def summary(self, host: Host, change: Change) -> str:  # noqa: ARG002
+        """A few words for the plan where they say more than the list of attributes does, or nothing."""
+        return ""
+
+    def text_of(self, state: State | None) -> bytes | None:  # noqa: ARG002
+        """The content of a state that a text diff is made of; None where there is none to show."""
+        return None
+
+    def temporaries(self) -> Iterable[str]:
+        """Files that a killed apply may leave behind; the next run removes them."""
+        return ()
+
+
+class Refreshable:
+    """A role: restarts, reloads or runs because something it listens to was changed."""
+
+    __slots__ = ()
+
+    def listens_to(self) -> Sequence[str]:
+        """References to what it listens to. They are requirements as well."""
+        raise NotImplementedError
+
+    def refresh_action(self, causes: Sequence[str]) -> str:
+        """One word for what a refresh does, such as `reload`; `causes` are ids of what was changed."""
+        raise NotImplementedError
+
+    def refresh(self, host: Host, causes: Sequence[str]) -> None:
+        """Do it, or raise ResourceError."""
+        raise NotImplementedError
+
+
+class Groupable:
+    """A role: all changes of this kind that are due together are carried out in one go."""
+
+    __slots__ = ()
+
+    @classmethod
+    def apply_group(cls, host: Host, items: Sequence[tuple[Any, Change]]) -> Mapping[str, Exception]:
+        """Carry all these changes out; gives the errors of those that failed, by id."""
+        raise NotImplementedError
+
+
+class Prefetching:
+    """A role: what many resources of the kind need to know is read at once."""
+
+    __slots__ = ()
+
+    @classmethod
+    def prefetch(cls, host: Host, resources: Sequence[Any]) -> None:
+        """Read in bulk what `read` of all these will ask for."""
+        raise NotImplementedError
+
+
+class Undoable:
+    """A role: can go back to the state in which it was found."""
+
+    __slots__ = ()
+
+    def undo(self, host: Host, before: State | None) -> None:
+        """Put the state before the first change back; None means it was not there."""
+        raise NotImplementedError
+
+
+class Checking:
+    """A role: never a change, but an acceptance check that passes or fails."""
+
+    __slots__ = ()
+
+    def check(self, host: Host) -> str:
+        """Run the check; gives what was seen, raises ResourceError where it fails."""
+        raise NotImplementedError
