@@ -148,3 +148,9 @@ Duration = Annotated[str, Parsed(lambda text: (seconds(text), text)[1])]
 Regex = Annotated[str, Parsed(regex)]
 Argv = Annotated[list[str], Parsed(argv)]
 AccountName = Annotated[str, Parsed(account_name)]
+
+
+class Internal:
+    """Marks a field that the engine fills in; no declaration can set it."""
+
+    __slots__ = ()

@@ -93,6 +93,10 @@ class Resource:
         """Its one name in the whole site: `kind:name`."""
         return f"{self.kind}:{self.name}"
 
+    def problems(self) -> Iterable[str]:
+        """Sentences about what is wrong across its fields; the fields themselves are already validated."""
+        return ()
+
     def desired(self, host: Host) -> State | None:
         """The state that the declaration asks for. Looks at nothing but the declaration, facts and secrets."""
         raise NotImplementedError

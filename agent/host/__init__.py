@@ -1,0 +1,74 @@
+"""The host: the only room that touches the operating system.
+
+A `Host` is made for one run. What it reads in bulk (dpkg's status, units, accounts) it keeps until `forget`, so that
+many resources of a kind cost one read, and whoever changes something drops what became stale.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from agent.host.files import Files, forget_names
+
+if TYPE_CHECKING:
+    from agent.host.accounts import Accounts
+    from agent.host.dpkg import Dpkg
+    from agent.host.units import Units
+
+
+def _nothing_known(_id: str) -> Mapping[str, Any] | None:
+    return None
+
+
+@dataclass
+class Host:
+    """What resources see of the machine during one run.
+
+    `progress` takes a line to show to whoever watches; `last_set` gives the state that the agent last set a resource
+    to, by id; `run_dir` is a root-only folder that does not outlive a reboot; `done` holds what this run has
+    already carried out and nothing on the host can tell.
+    """
+
+    run_dir: str = "/run/state-agent"
+    progress: Callable[[str], None] = lambda _text: None
+    last_set: Callable[[str], Mapping[str, Any] | None] = _nothing_known
+    blob: Callable[[str], bytes | None] = lambda _digest: None
+    done: set[str] = field(default_factory=set)
+    files: Files = field(default_factory=Files)
+
+    @cached_property
+    def dpkg(self) -> Dpkg:
+        """Packages."""
+        from agent.host.dpkg import Dpkg
+
+        return Dpkg(self.progress)
+
+    @cached_property
+    def units(self) -> Units:
+        """systemd units."""
+        from agent.host.units import Units
+
+        return Units()
+
+    @cached_property
+    def accounts(self) -> Accounts:
+        """Users and groups."""
+        from agent.host.accounts import Accounts
+
+        return Accounts()
+
+    def forget(self) -> None:
+        """Drop everything that was read in bulk."""
+        forget_names()
+        self.files.forget()
+        for part in ("dpkg", "units", "accounts"):
+            self.__dict__.pop(part, None)
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this process may do everything."""
+        return os.geteuid() == 0

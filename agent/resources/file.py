@@ -1,0 +1,160 @@
+"""A file: its whole content, mode and owner."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from agent.errors import Missing, ResourceError
+from agent.fields import AbsolutePath, AccountName, Argv, Doc, Internal, Mode
+from agent.host import Host
+from agent.host.files import temporary_beside
+from agent.host.stage import staged
+from agent.resource import Change, Resource, State, Undoable
+from agent.secret import Secret, SecretText
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File(Resource, Undoable):
+    """A file with exactly this content; it is replaced in one instant, after its new content was validated."""
+
+    kind: ClassVar[str] = "file"
+    example: ClassVar[str] = '[file."/etc/motd"]\ncontent = "kept by state-agent\\n"\nmode = "0644"\n'
+
+    name: Annotated[AbsolutePath, Doc("The path")]
+    ensure: Annotated[Literal["present", "absent"], Doc("Whether it is there")] = "present"
+    content: Annotated[str | SecretText | None, Doc("The content itself")] = None
+    template: Annotated[str | None, Doc("A Jinja2 template beside the declaring TOML file")] = None
+    source: Annotated[str | None, Doc("A file beside the declaring TOML file, copied byte for byte")] = None
+    mode: Annotated[
+        Mode | None, Doc('Permission bits; default `"0644"`, or `"0600"` where it is sensitive or holds a secret')
+    ] = None
+    owner: Annotated[AccountName | None, Doc("The owner; left as it is where not given (root for a new file)")] = None
+    group: Annotated[AccountName | None, Doc("The group; left as it is where not given (root for a new file)")] = None
+    validate: Annotated[
+        Argv | None,
+        Doc(
+            "A command that must succeed on the new content before it replaces the old: `{file}` is a copy of it under "
+            "its own name, `{dir}` the folder of that copy, with the other files of the real folder beside it"
+        ),
+    ] = None
+    sensitive: Annotated[bool, Doc("Its content is never shown, journalled or backed up")] = False
+    encoding: Annotated[str, Doc("The encoding of `content` and of the filled-in template")] = "utf-8"
+    rendered: Annotated[str | SecretText | None, Internal()] = None
+
+    def problems(self) -> Iterable[str]:
+        """What is wrong across its fields."""
+        given = [key for key in ("content", "template", "source") if getattr(self, key) is not None]
+        if self.ensure == "present" and len(given) != 1:
+            yield f"one of content, template and source is needed; {', '.join(given) or 'none'} is given"
+        if self.ensure == "absent" and given:
+            yield f"{given[0]} has no meaning with ensure = \"absent\""
+        try:
+            "".encode(self.encoding)
+        except LookupError:
+            yield f'the encoding "{self.encoding}" is not known'
+        else:
+            if isinstance(self.content, str):
+                try:
+                    self.content.encode(self.encoding)
+                except UnicodeEncodeError as error:
+                    yield f"content cannot be written in {self.encoding}: {error.reason} at character {error.start}"
+
+    @property
+    def hidden(self) -> bool:
+        """Whether its content must not be seen."""
+        return self.sensitive or isinstance(self.content, SecretText) or isinstance(self.rendered, SecretText)
+
+    def desired(self, host: Host) -> State | None:  # noqa: ARG002
+        if self.ensure == "absent":
+            return None
+        content = self._content()
+        state: dict[str, Any] = {"type": "file", "content": Secret(content) if self.hidden else content}
+        state["mode"] = self.mode or ("0600" if self.hidden else "0644")
+        if self.owner is not None:
+            state["owner"] = self.owner
+        if self.group is not None:
+            state["group"] = self.group
+        return state
+
+    def _content(self) -> bytes:
+        if self.source is not None:
+            try:
+                with open(self.source, "rb") as source:  # noqa: PTH123
+                    return source.read()
+            except OSError as error:
+                raise ResourceError(f"its source {self.source} cannot be read: {error.strerror}") from None
+        text = self.content if self.rendered is None else self.rendered
+        if isinstance(text, SecretText):
+            text = text.reveal()
+        try:
+            return (text or "").encode(self.encoding)
+        except UnicodeEncodeError as error:
+            raise ResourceError(f"its content cannot be written in {self.encoding}: {error.reason}") from None
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """Symbolic links that it is allowed to lead through: those declared above it."""
+        return tuple(ref[5:] for ref in self.requires if ref.startswith("link:"))
+
+    def read(self, host: Host) -> State | None:
+        state = host.files.read(self.name, self.links)
+        if state is None:
+            self._check_parent(host)
+        elif self.hidden and "content" in state:
+            state["content"] = Secret(state["content"])
+        return state
+
+    def _check_parent(self, host: Host) -> None:
+        if self.ensure == "present" and not self.requires and not host.files.parent_exists(self.name):
+            folder = os.path.dirname(self.name)  # noqa: PTH120
+            raise Missing(f"the folder {folder} does not exist", hint=f'declare [directory."{folder}"]')
+
+    def apply(self, host: Host, change: Change) -> None:
+        actual, desired = change.actual, change.desired
+        if actual is not None and actual["type"] == "directory":
+            raise ResourceError(f"{self.name} is a directory", hint="move it away; a directory is never removed for a file")
+        if desired is None:
+            host.files.remove(self.name, self.links)
+        elif change.touches("content", "type") or actual is None:
+            content = desired["content"]
+            self._replace(host, content.reveal() if isinstance(content, Secret) else content, desired["mode"])
+        else:
+            host.files.set_attributes(
+                self.name, mode=desired["mode"], owner=self.owner, group=self.group, links=self.links
+            )
+
+    def _replace(self, host: Host, content: bytes, mode: str) -> None:
+        def validate() -> None:
+            if self.validate is not None:
+                staged(host.run_dir, self.name, content, mode, self.validate, quiet=self.hidden)
+
+        host.files.replace(
+            self.name, content, mode=mode, owner=self.owner, group=self.group, links=self.links, validate=validate
+        )
+
+    def undo(self, host: Host, before: State | None) -> None:
+        if before is None:
+            host.files.remove(self.name, self.links)
+            return
+        if before["type"] != "file" or not isinstance(before.get("content"), bytes):
+            raise ResourceError(f"{self.name} was a {before['type']} whose content was not kept")
+        host.files.replace(
+            self.name, before["content"], mode=before["mode"], owner=before["owner"], group=before["group"],
+            links=self.links,
+        )
+
+    def implied_requires(self) -> Iterable[str]:
+        return [f"user:{self.owner}"] * bool(self.owner) + [f"group:{self.group}"] * bool(self.group)
+
+    def paths(self) -> Iterable[str]:
+        return (self.name,)
+
+    def text_of(self, state: State | None) -> bytes | None:
+        content = (state or {}).get("content", b"")
+        return None if isinstance(content, Secret) else content
+
+    def temporaries(self) -> Iterable[str]:
+        return (temporary_beside(self.name),)
