@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 State = Mapping[str, Any]
 
+LISTENING = ("restart_on", "reload_on", "refresh_on")
+"""Fields that hold references to what a resource listens to."""
+
 
 @dataclass(frozen=True, slots=True)
 class AttributeChange:

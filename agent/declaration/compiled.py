@@ -1,0 +1,185 @@
+"""The compiled form: an unchanged site is not parsed, filled in and validated again.
+
+It holds no secret: secrets stand in it by name. It is keyed by everything that it was made from (the content of every
+file read, the files looked for in vain, the results of globs, the facts used, this program's own code), lies in a
+root-only folder, is believed only where it belongs to this user and nobody else can write it, and may be deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import marshal
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import agent
+from agent.declaration.desired import Desired
+from agent.facts import FACTS
+from agent.graph import Entry
+from agent.host.secrets import SecretSource
+from agent.resources import kind_class
+from agent.secret import SecretText
+
+_SECRET = "\0secret"
+_DIGEST = 32
+Key = tuple[Any, ...]
+
+
+def load(site: Path, shipped: Path | None, state_dir: Path, *, keep: bool = True) -> Desired:
+    """The desired state of a site: from its compiled form where that is still true, else compiled now.
+
+    Raises DeclarationError where the site is wrong. `keep` writes the compiled form for the next time, where
+    `state_dir` can be written.
+    """
+    path = state_dir / "compiled" / hashlib.blake2b(str(site).encode(), digest_size=8).hexdigest()
+    code = _code_key(shipped)
+    desired = _read(path, site, code)
+    if desired is None:
+        from agent.declaration.compile import compile_site
+
+        desired, reader, used_facts = compile_site(site, shipped)
+        made_from = (
+            {name: None if content is None else _digest(content) for name, content in reader.contents.items()},
+            [(folder, pattern, found) for (folder, pattern), found in reader.listings.items()],
+            used_facts,
+        )
+        desired.fingerprint = _digest(repr((code, made_from)).encode()).hex()
+        if keep:
+            _write(path, marshal.dumps((code, str(site), *made_from, _plain(desired))))
+    return desired
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGEST).digest()
+
+
+def _code_key(shipped: Path | None) -> Key:
+    """What identifies this program's code: its version and when each of its files was written."""
+    root = os.path.dirname(agent.__file__)
+    stamps = []
+    folders = [root]
+    while folders:
+        for entry in os.scandir(folders.pop()):
+            if entry.is_dir():
+                folders.append(entry.path)
+            elif entry.name.endswith(".py"):
+                status = entry.stat()
+                stamps.append((entry.path, status.st_mtime_ns, status.st_size))
+    return (agent.__version__, sys.version, str(shipped), _digest(repr(sorted(stamps)).encode()))
+
+
+def _read(path: Path, site: Path, code: Key) -> Desired | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with open(fd, "rb") as file:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            return None
+        data = file.read()
+    if _digest(data[_DIGEST:]) != data[:_DIGEST]:
+        return None
+    kept_code, kept_site, contents, listings, used_facts, plain = marshal.loads(memoryview(data)[_DIGEST:])
+    if kept_code != code or kept_site != str(site) or not _still_true(contents, listings, used_facts):
+        return None
+    return _desired(site, plain)
+
+
+def _still_true(
+    contents: Mapping[str, bytes | None], listings: Sequence[tuple[str, str, list[str]]], used_facts: Mapping[str, Any]
+) -> bool:
+    for name, digest in contents.items():
+        try:
+            with open(name, "rb") as file:
+                if digest is None or _digest(file.read()) != digest:
+                    return False
+        except OSError:
+            if digest is not None:
+                return False
+    for folder, pattern, found in listings:
+        if sorted(str(path) for path in Path(folder).glob(pattern) if path.is_file()) != found:
+            return False
+    return all(FACTS[name][1]() == value for name, value in used_facts.items())
+
+
+def _write(path: Path, payload: bytes) -> None:
+    """Keep the compiled form where that is possible; a host without it is only slower."""
+    temporary = path.with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for stale in path.parent.glob(f"{path.stem}.*"):
+            stale.unlink(missing_ok=True)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            with open(fd, "wb") as file:
+                file.write(_digest(payload) + payload)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _plain(desired: Desired) -> tuple[Any, ...]:
+    index = {entry.id: i for i, entry in enumerate(desired.entries)}
+    entries = [
+        (
+            entry.resource.kind,
+            _plain_fields(entry.resource),
+            entry.state,
+            entry.source,
+            [index[id] for id in entry.requires],
+            len(entry.implied),
+        )
+        for entry in desired.entries
+    ]
+    sources = {name: source.as_plain() for name, source in desired.sources.items()}
+    users = {id: list(names) for id, names in desired.users.items()}
+    return entries, sources, dict(desired.states), users, desired.fingerprint
+
+
+def _plain_fields(resource: Any) -> dict[str, Any]:
+    kept = {}
+    for field in fields(resource):
+        value = getattr(resource, field.name)
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        if field.name != "requires" and (default is MISSING or value != default):
+            kept[field.name] = _encoded(value)
+    return kept
+
+
+def _encoded(value: Any) -> Any:
+    if isinstance(value, SecretText):
+        return (_SECRET, *value.parts)
+    if isinstance(value, list):
+        return [_encoded(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _encoded(item) for key, item in value.items()}
+    return value
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, tuple) and value[:1] == (_SECRET,):
+        return SecretText(value[1:])
+    if isinstance(value, list):
+        return [_decoded(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _decoded(item) for key, item in value.items()}
+    return value
+
+
+def _desired(site: Path, plain: tuple[Any, ...]) -> Desired:
+    rows, sources, states, users, fingerprint = plain
+    ids = [f"{kind}:{kept['name']}" for kind, kept, *_ in rows]
+    entries = []
+    for id, (kind, kept, state, source, needed, implied) in zip(ids, rows, strict=True):
+        requires = [ids[i] for i in needed]
+        values = _decoded(kept) if id in users else kept
+        resource = kind_class(kind)(requires=requires, **values)
+        entries.append(Entry(resource, state, source, requires, tuple(requires[len(requires) - implied :])))
+    known = {name: SecretSource(**source) for name, source in sources.items()}
+    return Desired(site, entries, known, states, users, fingerprint)

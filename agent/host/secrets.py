@@ -1,0 +1,121 @@
+"""Secrets: where they come from, and their values, which are read only when a resource needs them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import string
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.errors import KnownAfterApply, NotPermitted, ResourceError
+
+_ALPHABET = string.ascii_letters + string.digits
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSource:
+    """Where one secret comes from: a file (made once with `generate` random characters), or a systemd credential."""
+
+    file: str | None = None
+    generate: int | None = None
+    credential: str | None = None
+
+    @classmethod
+    def declared(cls, name: str, table: Mapping[str, Any], folder: Path) -> SecretSource | str:
+        """The source that a declaration gives, or a sentence about what is wrong with it."""
+        file, length, credential = table.get("file"), table.get("generate"), table.get("credential")
+        if not isinstance(file, str | None) or not isinstance(credential, str | None):
+            return "file and credential must be strings"
+        if length is not None and (not isinstance(length, int) or isinstance(length, bool) or not 8 <= length <= 1024):
+            return "generate must be a number of characters, 8 to 1024"
+        if credential is not None and (file is not None or length is not None):
+            return "credential stands alone: give either credential, or file and generate"
+        if credential is None and file is None and length is None:
+            return "a secret comes from file = PATH, generate = LENGTH or credential = NAME"
+        if credential is None:
+            file = str(folder / (file or f"secrets/{name}"))
+        return cls(file, length, credential)
+
+    def as_plain(self) -> dict[str, Any]:
+        """Itself as a plain table, for the compiled form."""
+        return asdict(self)
+
+
+class Secrets:
+    """The secrets of a site. Values are kept in memory for one run and nowhere else."""
+
+    def __init__(self, sources: Mapping[str, SecretSource]) -> None:
+        self._sources = sources
+        self._values: dict[str, str] = {}
+
+    def value(self, name: str) -> str:
+        """The value of a secret, without the line end that an editor leaves.
+
+        Raises KnownAfterApply where it is still to be generated, NotPermitted without root, ResourceError else.
+        """
+        if name not in self._values:
+            self._values[name] = self._read(name)
+        return self._values[name]
+
+    def _read(self, name: str) -> str:
+        source = self._sources[name]
+        path = source.file or _credential_path(name, source.credential or "")
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            if source.generate is not None:
+                raise KnownAfterApply(f"the secret {name} is generated first") from None
+            raise ResourceError(f"the secret {name} has no value: {path} does not exist") from None
+        except PermissionError:
+            raise NotPermitted(f"the secret {name} can only be read by root") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ResourceError(f"the secret {name} cannot be read from {path}: {error.__class__.__name__}") from None
+        return text.removesuffix("\n").removesuffix("\r")
+
+    def generate(self, names: Iterable[str]) -> list[str]:
+        """Make those of these secrets that are to be generated and have no value yet; gives the files made."""
+        made = []
+        for name in names:
+            source = self._sources[name]
+            if source.generate is not None and source.file and not os.path.lexists(source.file):
+                _write_once(source.file, "".join(secrets.choice(_ALPHABET) for _ in range(source.generate)))
+                made.append(source.file)
+        return made
+
+
+def _credential_path(name: str, credential: str) -> str:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        raise ResourceError(
+            f"the secret {name} is the systemd credential {credential}, and there are no credentials here",
+            hint="it is only there for a unit with LoadCredential=",
+        )
+    return str(Path(folder, credential))
+
+
+def _write_once(path: str, value: str) -> None:
+    """Write a new file that only root can read; never over one that exists, whole or not at all."""
+    folder = Path(path).parent
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = folder / f".{Path(path).name}.state-agent"
+        temporary.unlink(missing_ok=True)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with open(fd, "w", encoding="utf-8") as file:
+                file.write(value + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+        finally:
+            temporary.unlink()
+        fd = os.open(folder, os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
+    except OSError as error:
+        raise ResourceError(f"the secret file {path} cannot be made: {error.strerror}") from None
