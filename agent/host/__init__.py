@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from agent.host.files import Files, forget_names
+from agent.host.files import Files
+from agent.host.names import forget_names
 
 if TYPE_CHECKING:
     from agent.host.accounts import Accounts

@@ -4,75 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import grp
-import hashlib
 import os
-import pwd
 import stat
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from agent.errors import Missing, NotPermitted, ResourceError
+from agent.errors import Missing, ResourceError
+from agent.host.names import group_id, group_name, user_id, user_name
+from agent.host.paths import DIRECTORY, first_link, open_parent, refused, temporary_name
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _TYPES = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 _CHUNK = 1 << 20
-
-_users: dict[int, str] = {}
-_groups: dict[int, str] = {}
-
-
-def user_name(uid: int) -> str:
-    """The name of a user, or its number where it has none."""
-    if uid not in _users:
-        try:
-            _users[uid] = pwd.getpwuid(uid).pw_name
-        except KeyError:
-            return str(uid)
-    return _users[uid]
-
-
-def group_name(gid: int) -> str:
-    """The name of a group, or its number where it has none."""
-    if gid not in _groups:
-        try:
-            _groups[gid] = grp.getgrgid(gid).gr_name
-        except KeyError:
-            return str(gid)
-    return _groups[gid]
-
-
-def forget_names() -> None:
-    """Drop what is remembered of users and groups, after they were changed."""
-    _users.clear()
-    _groups.clear()
-
-
-def user_id(name: str) -> int:
-    """The number of a user; raises Missing where there is none of that name."""
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except KeyError:
-        raise Missing(f"the user {name} does not exist", hint="declare it, or require what makes it") from None
-
-
-def group_id(name: str) -> int:
-    """The number of a group; raises Missing where there is none of that name."""
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise Missing(f"the group {name} does not exist", hint="declare it, or require what makes it") from None
-
-
-def temporary_name(path: str) -> str:
-    """The one name of the temporary beside `path`, so that the next run finds what a killed one left."""
-    return f".state-agent-{hashlib.blake2b(path.encode(), digest_size=8).hexdigest()}"
-
-
-def temporary_beside(path: str) -> str:
-    """The temporary of `path` as an absolute path."""
-    return os.path.join(os.path.dirname(path), temporary_name(path))  # noqa: PTH118, PTH120
+_LARGEST = 1 << 28
 
 
 def describe(status: os.stat_result) -> dict[str, Any]:
@@ -83,17 +27,6 @@ def describe(status: os.stat_result) -> dict[str, Any]:
         "owner": user_name(status.st_uid),
         "group": group_name(status.st_gid),
     }
-
-
-def refused(path: str, error: OSError) -> ResourceError:
-    """What an error of the system means for the resource that stands at `path`."""
-    if error.errno in (errno.EACCES, errno.EPERM):
-        if os.geteuid() != 0:
-            return NotPermitted(f"{path} cannot be read or changed without root", hint="run it with sudo")
-        return ResourceError(f"{path}: {os.strerror(error.errno)}", hint="is it immutable (lsattr), or on a foreign mount?")
-    if error.errno == errno.ENOTDIR:
-        return ResourceError(f"a parent of {path} is not a directory")
-    return ResourceError(f"{path}: {os.strerror(error.errno or 0)}")
 
 
 class Files:
@@ -110,9 +43,13 @@ class Files:
     def check_parents(self, path: str, links: Collection[str] = ()) -> None:
         """Refuse a path that leads through a symbolic link which is not among the declared `links`."""
         parent = os.path.dirname(path)  # noqa: PTH120
-        if parent not in self._straight:
-            self._straight[parent] = _first_link(parent, links)
-        link = self._straight[parent]
+        allowed = [link for link in links if path.startswith(link + "/")]
+        if allowed or parent not in self._straight:
+            link = first_link(parent, allowed)
+            if not allowed:
+                self._straight[parent] = link
+        else:
+            link = self._straight[parent]
         if link is not None:
             target = os.path.realpath(link)
             raise ResourceError(
@@ -125,15 +62,21 @@ class Files:
 
         Raises NotPermitted without the right to, ResourceError where a parent is a foreign symbolic link.
         """
-        self.check_parents(path, links)
+        state = self.read_entry(path, links)
+        if state is None or state["type"] != "file":
+            return state
         try:
-            fd = os.open(path, _READ | self._noatime)
+            fd = self._open(path)
+        except FileNotFoundError:
+            return None
         except OSError as error:
-            return self._read_unopened(path, error)
+            raise refused(path, error) from None
         try:
             status = os.fstat(fd)
             state = describe(status)
             if state["type"] == "file":
+                if status.st_size > _LARGEST:
+                    raise ResourceError(f"{path} is too large to be read whole", hint="move it away")
                 state["content"] = _read_all(fd, status.st_size)
         except OSError as error:
             raise refused(path, error) from None
@@ -141,38 +84,37 @@ class Files:
             os.close(fd)
         return state
 
-    def _read_unopened(self, path: str, error: OSError) -> dict[str, Any] | None:
-        if error.errno == errno.ENOENT:
-            return None
-        if error.errno in (errno.ELOOP, errno.ENXIO):
-            state = describe(os.lstat(path))
-            if state["type"] == "link":
-                state["target"] = os.readlink(path)
-            return state
-        raise refused(path, error) from None
+    def _open(self, path: str) -> int:
+        try:
+            return os.open(path, _READ | self._noatime)
+        except PermissionError:
+            # O_NOATIME is for the owner (open(2)), which root is not on NFS or in a user namespace.
+            return os.open(path, _READ)
 
     def read_entry(self, path: str, links: Collection[str] = ()) -> dict[str, Any] | None:
-        """Like `read`, without opening it: type, mode, owner, group and (of a link) target."""
+        """Like `read`, without opening it, which has effects on a device: no content."""
         self.check_parents(path, links)
         try:
             state = describe(os.lstat(path))
             if state["type"] == "link":
-                state["target"] = os.readlink(path)
+                state["target"] = os.readlink(path)  # noqa: PTH115
         except FileNotFoundError:
             return None
         except OSError as error:
             raise refused(path, error) from None
         return state
 
-    def parent_exists(self, path: str) -> bool:
-        """Whether the folder that `path` stands in is there."""
-        return os.path.isdir(os.path.dirname(path))  # noqa: PTH112, PTH120
+    def require_parent(self, path: str) -> None:
+        """Raise Missing where the folder that `path` stands in is not there."""
+        folder = os.path.dirname(path)  # noqa: PTH120
+        if not os.path.isdir(folder):  # noqa: PTH112
+            raise Missing(f"the folder {folder} does not exist", hint=f'declare [directory."{folder}"]')
 
     @contextlib.contextmanager
     def folder(self, path: str, links: Collection[str] = ()) -> Iterator[tuple[int, str]]:
         """The open parent folder of `path` and the last name of it, walked without following foreign links."""
         try:
-            fd = _open_parent(path, links)
+            fd = open_parent(path, links)
         except FileNotFoundError:
             raise Missing(
                 f"the parent folder of {path} does not exist",
@@ -184,7 +126,7 @@ class Files:
                 self.check_parents(path, links)
             raise refused(path, error) from None
         try:
-            yield fd, os.path.basename(path)  # noqa: PTH119
+            yield fd, os.path.basename(path) or "."  # noqa: PTH119
         except OSError as error:
             raise refused(path, error) from None
         finally:
@@ -240,29 +182,43 @@ class Files:
         with self.folder(path, links) as (folder, name):
             fd = os.open(name, _READ, dir_fd=folder)
             try:
+                bits = stat.S_IMODE(os.fstat(fd).st_mode) if mode is None else int(mode, 8)
                 if owner is not None or group is not None:
                     os.fchown(fd, -1 if owner is None else user_id(owner), -1 if group is None else group_id(group))
-                if mode is not None:
-                    os.fchmod(fd, int(mode, 8))
+                if bits != stat.S_IMODE(os.fstat(fd).st_mode):  # chown(2) clears set-user-ID and set-group-ID
+                    os.fchmod(fd, bits)
                 os.fsync(fd)
             finally:
                 os.close(fd)
 
-    def make_directory(self, path: str, mode: str, links: Collection[str] = ()) -> None:
-        """Make one folder."""
+    def make_directory(
+        self, path: str, mode: str, *, owner: str | None = None, group: str | None = None, links: Collection[str] = ()
+    ) -> None:
+        """Make one folder; it is root's where no owner or group is given."""
         with self.folder(path, links) as (folder, name):
+            uid = os.geteuid() if owner is None else user_id(owner)
+            gid = os.getegid() if group is None else group_id(group)
             os.mkdir(name, 0o700, dir_fd=folder)
-            fd = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
             try:
-                os.fchmod(fd, int(mode, 8))
-            finally:
-                os.close(fd)
+                fd = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+                try:
+                    _own(fd, uid, gid)
+                    os.fchmod(fd, int(mode, 8))
+                finally:
+                    os.close(fd)
+            except BaseException:
+                os.rmdir(name, dir_fd=folder)
+                raise
             os.fsync(folder)
+        self.forget()
 
     def make_link(self, path: str, target: str, links: Collection[str] = ()) -> None:
-        """Make or replace a symbolic link in one instant."""
+        """Make a symbolic link, or replace one in one instant; anything else in its place is left alone."""
         with self.folder(path, links) as (folder, name):
             temporary = temporary_name(path)
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                    raise FileExistsError(errno.EEXIST, "not a link")
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=folder)
             os.symlink(target, temporary, dir_fd=folder)
@@ -272,40 +228,23 @@ class Files:
                 os.unlink(temporary, dir_fd=folder)
                 raise
             os.fsync(folder)
+        self.forget()
 
     def remove(self, path: str, links: Collection[str] = ()) -> None:
-        """Remove a file, a link or an empty folder."""
-        with self.folder(path, links) as (folder, name):
-            if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                os.rmdir(name, dir_fd=folder)
-            else:
+        """Remove a file or a link, never a folder; it is no error where it is gone already."""
+        with contextlib.suppress(Missing), self.folder(path, links) as (folder, name):
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=folder)
             os.fsync(folder)
+        self.forget()
 
-
-def _first_link(folder: str, links: Collection[str]) -> str | None:
-    if os.path.realpath(folder) == folder:
-        return None
-    path = ""
-    for part in folder.split("/")[1:]:
-        path += "/" + part
-        if os.path.islink(path) and path not in links:  # noqa: PTH114
-            return path
-    return None
-
-
-def _open_parent(path: str, links: Collection[str]) -> int:
-    fd = os.open("/", _DIRECTORY)
-    walked = ""
-    for part in path.split("/")[1:-1]:
-        walked += "/" + part
-        follow = 0 if walked in links else os.O_NOFOLLOW
-        try:
-            deeper = os.open(part, _DIRECTORY | follow, dir_fd=fd)
-        finally:
-            os.close(fd)
-        fd = deeper
-    return fd
+    def remove_directory(self, path: str, links: Collection[str] = ()) -> None:
+        """Remove an empty folder, never what stands in it; it is no error where it is gone already."""
+        with contextlib.suppress(Missing), self.folder(path, links) as (folder, name):
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(name, dir_fd=folder)
+            os.fsync(folder)
+        self.forget()
 
 
 def _owner_to_have(folder: int, name: str, owner: str | None, group: str | None) -> tuple[int, int]:
@@ -318,13 +257,21 @@ def _owner_to_have(folder: int, name: str, owner: str | None, group: str | None)
 
 
 def _fill(fd: int, content: bytes, uid: int, gid: int, mode: int) -> None:
-    if (uid, gid) != (os.geteuid(), os.getegid()):
-        os.fchown(fd, uid, gid)
+    _own(fd, uid, gid)
     os.fchmod(fd, mode)
     view = memoryview(content)
     while view:
         view = view[os.write(fd, view[:_CHUNK]) :]
+    if mode & 0o6000:
+        os.fchmod(fd, mode)  # write(2) clears set-user-ID and set-group-ID without CAP_FSETID
     os.fsync(fd)
+
+
+def _own(fd: int, uid: int, gid: int) -> None:
+    # The group of what was just made is its folder's, not ours, where that has set-group-ID (inode(7)).
+    made = os.fstat(fd)
+    if (uid, gid) != (made.st_uid, made.st_gid):
+        os.fchown(fd, uid, gid)
 
 
 def _read_all(fd: int, size: int) -> bytes:

@@ -28,7 +28,7 @@ def staged(run_dir: str, path: str, content: bytes, mode: str, command: Sequence
         copy = Path(folder, os.path.basename(path))  # noqa: PTH119
         copy.unlink(missing_ok=True)
         fd = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(fd, "wb") as file:
+        with os.fdopen(fd, "wb") as file:
             file.write(content)
         copy.chmod(int(mode, 8))
         words = [word.replace("{file}", str(copy)).replace("{dir}", folder) for word in command]

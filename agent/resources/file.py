@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from agent.errors import Missing, ResourceError
+from agent.errors import ResourceError
 from agent.fields import AbsolutePath, AccountName, Argv, Doc, Internal, Mode
 from agent.host import Host
-from agent.host.files import temporary_beside
+from agent.host.paths import temporary_beside
 from agent.host.stage import staged
 from agent.resource import Change, Resource, State, Undoable
 from agent.secret import Secret, SecretText
@@ -21,6 +20,7 @@ class File(Resource, Undoable):
     """A file with exactly this content; it is replaced in one instant, after its new content was validated."""
 
     kind: ClassVar[str] = "file"
+    files_beside: ClassVar[tuple[str, ...]] = ("source",)
     example: ClassVar[str] = '[file."/etc/motd"]\ncontent = "kept by state-agent\\n"\nmode = "0644"\n'
 
     name: Annotated[AbsolutePath, Doc("The path")]
@@ -101,26 +101,25 @@ class File(Resource, Undoable):
 
     def read(self, host: Host) -> State | None:
         state = host.files.read(self.name, self.links)
-        if state is None:
-            self._check_parent(host)
-        elif self.hidden and "content" in state:
+        if state is None and self.ensure == "present" and not self.requires:
+            host.files.require_parent(self.name)
+        if state is not None and self.hidden and "content" in state:
             state["content"] = Secret(state["content"])
         return state
 
-    def _check_parent(self, host: Host) -> None:
-        if self.ensure == "present" and not self.requires and not host.files.parent_exists(self.name):
-            folder = os.path.dirname(self.name)  # noqa: PTH120
-            raise Missing(f"the folder {folder} does not exist", hint=f'declare [directory."{folder}"]')
-
     def apply(self, host: Host, change: Change) -> None:
         actual, desired = change.actual, change.desired
-        if actual is not None and actual["type"] == "directory":
-            raise ResourceError(f"{self.name} is a directory", hint="move it away; a directory is never removed for a file")
+        kinds = ("directory",) if desired is None else ("directory", "special file")
+        if actual is not None and actual["type"] in kinds:
+            hint = f"move it away; a {actual['type']} is never removed for a file"
+            raise ResourceError(f"{self.name} is a {actual['type']}", hint=hint)
         if desired is None:
             host.files.remove(self.name, self.links)
         elif change.touches("content", "type") or actual is None:
-            content = desired["content"]
-            self._replace(host, content.reveal() if isinstance(content, Secret) else content, desired["mode"])
+            content: Any = desired["content"]
+            if isinstance(content, Secret):
+                content = content.reveal()
+            self._replace(host, content, desired["mode"])
         else:
             host.files.set_attributes(
                 self.name, mode=desired["mode"], owner=self.owner, group=self.group, links=self.links
@@ -139,8 +138,12 @@ class File(Resource, Undoable):
         if before is None:
             host.files.remove(self.name, self.links)
             return
-        if before["type"] != "file" or not isinstance(before.get("content"), bytes):
-            raise ResourceError(f"{self.name} was a {before['type']} whose content was not kept")
+        if before["type"] == "link":
+            host.files.remove(self.name, self.links)
+            host.files.make_link(self.name, before["target"], self.links)
+            return
+        if not isinstance(before.get("content"), bytes):
+            raise ResourceError(f"what {self.name} held before was not kept")
         host.files.replace(
             self.name, before["content"], mode=before["mode"], owner=before["owner"], group=before["group"],
             links=self.links,
