@@ -64,19 +64,13 @@ class _Compiler:
                 self._declaration(declaration, state, names)
         self.values.check_unread(self._names_used())
         self._check_paths()
-        entries = [self._entry(draft) for draft in self.drafts.values()]
-        if self.problems:
-            raise DeclarationError(_sorted(self.problems))
-        return self._ordered(entries)
-
-    def _ordered(self, entries: list[Entry]) -> list[Entry]:
-        graph = Graph(entries)
+        graph = Graph([self._entry(draft) for draft in self.drafts.values()])
         try:
             graph.imply()
         except Cycle as cycle:
-            draft = self.drafts[cycle.path[0]]
-            message = f"requirements in a circle: {cycle}"
-            raise DeclarationError([draft.declaration.document.problem(message, draft.declaration.path)]) from None
+            self._problem(self.drafts[cycle.path[0]].declaration, f"requirements in a circle: {cycle}", ())
+        if self.problems:
+            raise DeclarationError(_sorted(self.problems))
         ordered = graph.in_order()
         for entry in ordered:
             object.__setattr__(entry.resource, "requires", entry.requires)

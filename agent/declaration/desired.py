@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def _bound(value: Any, resolve: Callable[[str], str]) -> Any:
 
 def resource_fields(resource: Any) -> Sequence[str]:
     """The names of a resource's fields."""
-    return tuple(type(resource).__dataclass_fields__)
+    return tuple(field.name for field in fields(resource))
 
 
 def secrets_in(value: Any) -> set[str]:

@@ -128,7 +128,10 @@ class Renderer:
         if "{{" not in text:
             return text
         if text not in self._compiled:
-            self._compiled[text] = self._compile(text)
+            try:
+                self._compiled[text] = self._compile(text)
+            except jinja2.TemplateSyntaxError as error:
+                raise RenderError(f"not a valid expression: {error.message}", hint=self._filter_hint(error)) from None
         with _Explained(names):
             value = self._compiled[text](names)
         if isinstance(value, jinja2.Undefined):
@@ -137,6 +140,10 @@ class Renderer:
         if isinstance(value, SecretName):
             value = value.mark()
         return _with_secrets(value) if isinstance(value, str) else value
+
+    def _filter_hint(self, error: jinja2.TemplateSyntaxError) -> str:
+        found = re.search(r"No (filter|test) named '(\w+)'", error.message or "")
+        return nearest(found[2], getattr(self._inline, f"{found[1]}s")) if found else ""
 
     def names_in(self, text: str) -> set[str]:
         """The names that the expressions of a string read."""
@@ -159,10 +166,7 @@ class Renderer:
             return set()
 
     def _compile(self, text: str) -> Callable[[Names], Any]:
-        try:
-            body = self._inline.parse(text).body
-        except jinja2.TemplateSyntaxError as error:
-            raise RenderError(f"not a valid expression: {error.message}") from None
+        body = self._inline.parse(text).body
         if len(body) == 1 and isinstance(body[0], nodes.Output) and len(body[0].nodes) == 1:
             if isinstance(body[0].nodes[0], nodes.TemplateData):
                 return lambda _names: text

@@ -49,10 +49,11 @@ class StateSource:
 
 @dataclass
 class Site:
-    """Everything that the documents of a site say."""
+    """Everything that the documents of a site say; `document` is the site file itself, where it could be read."""
 
     path: Path
     reader: Reader
+    document: Document | None = None
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[KeyPath, tuple[Document, KeyPath]] = field(default_factory=dict)
     secrets: dict[str, SecretSource] = field(default_factory=dict)
@@ -66,7 +67,9 @@ class Site:
                 found = document.problem(message, own, hint=hint)
                 found.key = dotted(("values", *path))
                 return found
-        return Problem(message, file=self.reader.shown(self.path), key=dotted(("values", *path)), hint=hint)
+        line = self.document.line(("values",)) if self.document else 0
+        shown = self.reader.shown(self.path)
+        return Problem(message, file=shown, line=line, key=dotted(("values", *path)), hint=hint)
 
 
 class Loader:
@@ -97,6 +100,7 @@ class Loader:
         if document is None:
             return
         self._visited[path] = document
+        self.site.document = self.site.document or document
         self._sections(document, self.own, _SECTIONS)
         self._values(document)
         self._state_section(document, self.own)
