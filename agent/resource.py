@@ -96,6 +96,11 @@ class Resource:
         """Its one name in the whole site: `kind:name`."""
         return f"{self.kind}:{self.name}"
 
+    @property
+    def links(self) -> tuple[str, ...]:
+        """Declared symbolic links among its requirements: the only ones that its paths may lead through."""
+        return tuple(ref.removeprefix("link:") for ref in self.requires if ref.startswith("link:"))
+
     def problems(self) -> Iterable[str]:
         """Sentences about what is wrong across its fields; the fields themselves are already validated."""
         return ()

@@ -42,7 +42,7 @@ class Files:
 
     def check_parents(self, path: str, links: Collection[str] = ()) -> None:
         """Refuse a path that leads through a symbolic link which is not among the declared `links`."""
-        parent = os.path.dirname(path)  # noqa: PTH120
+        parent = os.path.dirname(path)
         allowed = [link for link in links if path.startswith(link + "/")]
         if allowed or parent not in self._straight:
             link = first_link(parent, allowed)
@@ -97,17 +97,27 @@ class Files:
         try:
             state = describe(os.lstat(path))
             if state["type"] == "link":
-                state["target"] = os.readlink(path)  # noqa: PTH115
+                state["target"] = os.readlink(path)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise refused(path, error) from None
         return state
 
+    def exists(self, path: str) -> bool:
+        """Whether anything is at `path`, be it a link that leads nowhere."""
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise refused(path, error) from None
+        return True
+
     def require_parent(self, path: str) -> None:
         """Raise Missing where the folder that `path` stands in is not there."""
-        folder = os.path.dirname(path)  # noqa: PTH120
-        if not os.path.isdir(folder):  # noqa: PTH112
+        folder = os.path.dirname(path)
+        if not os.path.isdir(folder):
             raise Missing(f"the folder {folder} does not exist", hint=f'declare [directory."{folder}"]')
 
     @contextlib.contextmanager
@@ -118,7 +128,7 @@ class Files:
         except FileNotFoundError:
             raise Missing(
                 f"the parent folder of {path} does not exist",
-                hint=f'declare [directory."{os.path.dirname(path)}"]',  # noqa: PTH120
+                hint=f'declare [directory."{os.path.dirname(path)}"]',
             ) from None
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
@@ -126,7 +136,7 @@ class Files:
                 self.check_parents(path, links)
             raise refused(path, error) from None
         try:
-            yield fd, os.path.basename(path) or "."  # noqa: PTH119
+            yield fd, os.path.basename(path) or "."
         except OSError as error:
             raise refused(path, error) from None
         finally:

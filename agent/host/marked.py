@@ -17,7 +17,7 @@ _MARKER = re.compile(rb"\s*(\S+)\s+(BEGIN|END) state-agent: (\S+?)(?:\s+([^\w\s]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A block: the numbers of its marker lines, what stands between them (with Unix line endings), its comment style."""
+    """A block: the numbers of its marker lines, the lines between them (Unix line endings), its comment style."""
 
     begin: int
     end: int

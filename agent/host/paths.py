@@ -19,7 +19,7 @@ def temporary_name(path: str) -> str:
 
 def temporary_beside(path: str) -> str:
     """The temporary of `path` as an absolute path."""
-    return os.path.join(os.path.dirname(path), temporary_name(path))  # noqa: PTH118, PTH120
+    return os.path.join(os.path.dirname(path), temporary_name(path))
 
 
 def refused(path: str, error: OSError) -> ResourceError:
@@ -43,7 +43,7 @@ def first_link(folder: str, links: Collection[str]) -> str | None:
     path = ""
     for part in folder.split("/")[1:]:
         path += "/" + part
-        if os.path.islink(path) and path not in links:  # noqa: PTH114
+        if os.path.islink(path) and path not in links:
             return path
     return None
 

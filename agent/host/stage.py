@@ -20,12 +20,12 @@ def staged(run_dir: str, path: str, content: bytes, mode: str, command: Sequence
     `{file}` in the command is the copy, under the file's own name; `{dir}` its folder, in which the other files
     of the real folder stand beside it (`postfix -c {dir} check` wants main.cf and master.cf together).
     """
-    parent = os.path.join(run_dir, "stage")  # noqa: PTH118
-    os.makedirs(parent, mode=0o700, exist_ok=True)  # noqa: PTH103
+    parent = os.path.join(run_dir, "stage")
+    os.makedirs(parent, mode=0o700, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent) as folder:
         if any("{dir}" in word for word in command):
             _copy_beside(Path(path).parent, Path(folder))
-        copy = Path(folder, os.path.basename(path))  # noqa: PTH119
+        copy = Path(folder, os.path.basename(path))
         copy.unlink(missing_ok=True)
         fd = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(fd, "wb") as file:

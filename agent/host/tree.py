@@ -52,9 +52,9 @@ class Purge:
             folder = open_parent(path, self.links)
             with _closing(folder), contextlib.suppress(FileNotFoundError):
                 if name.endswith("/"):
-                    os.rmdir(os.path.basename(path), dir_fd=folder)  # noqa: PTH119
+                    os.rmdir(os.path.basename(path), dir_fd=folder)
                 else:
-                    os.unlink(os.path.basename(path), dir_fd=folder)  # noqa: PTH119
+                    os.unlink(os.path.basename(path), dir_fd=folder)
         except OSError as error:
             raise refused(_printable(path), error) from None
 
@@ -62,7 +62,7 @@ class Purge:
         try:
             with (
                 _closing(open_parent(self.root, self.links)) as parent,
-                _closing(os.open(os.path.basename(self.root), _NO_FOLLOW, dir_fd=parent)) as fd,  # noqa: PTH119
+                _closing(os.open(os.path.basename(self.root), _NO_FOLLOW, dir_fd=parent)) as fd,
             ):
                 return self._walk(fd, "")[0]
         except FileNotFoundError:

@@ -88,11 +88,6 @@ class Block(Resource, Undoable):
         """Whether its content must not be seen."""
         return self.sensitive or isinstance(self.content, SecretText)
 
-    @property
-    def links(self) -> tuple[str, ...]:
-        """Symbolic links that it is allowed to lead through: those declared above it."""
-        return tuple(ref[5:] for ref in self.requires if ref.startswith("link:"))
-
     def desired(self, host: Host) -> State | None:  # noqa: ARG002
         if self.ensure == "absent":
             return None

@@ -62,11 +62,6 @@ class Directory(Resource, Undoable):
                 if getattr(self, key) is not None:
                     yield f'{key} has no meaning with ensure = "absent"'
 
-    @property
-    def links(self) -> tuple[str, ...]:
-        """Symbolic links that it is allowed to lead through: those declared above it."""
-        return tuple(ref[5:] for ref in self.requires if ref.startswith("link:"))
-
     def _purge(self) -> Purge:
         return Purge(self.name, self.declared, self.keep, self.links)
 

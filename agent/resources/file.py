@@ -82,7 +82,7 @@ class File(Resource, Undoable):
     def _content(self) -> bytes:
         if self.source is not None:
             try:
-                with open(self.source, "rb") as source:  # noqa: PTH123
+                with open(self.source, "rb") as source:
                     return source.read()
             except OSError as error:
                 raise ResourceError(f"its source {self.source} cannot be read: {error.strerror}") from None
@@ -93,11 +93,6 @@ class File(Resource, Undoable):
             return (text or "").encode(self.encoding)
         except UnicodeEncodeError as error:
             raise ResourceError(f"its content cannot be written in {self.encoding}: {error.reason}") from None
-
-    @property
-    def links(self) -> tuple[str, ...]:
-        """Symbolic links that it is allowed to lead through: those declared above it."""
-        return tuple(ref[5:] for ref in self.requires if ref.startswith("link:"))
 
     def read(self, host: Host) -> State | None:
         state = host.files.read(self.name, self.links)

@@ -35,11 +35,6 @@ class Link(Resource, Undoable):
         if self.target is not None and ("\0" in self.target or len(self.target.encode()) > 4095):
             yield "target cannot hold a NUL or more than 4095 bytes"
 
-    @property
-    def links(self) -> tuple[str, ...]:
-        """Symbolic links that it is allowed to lead through: those declared above it."""
-        return tuple(ref[5:] for ref in self.requires if ref.startswith("link:"))
-
     def desired(self, host: Host) -> State | None:  # noqa: ARG002
         return {"type": "link", "target": self.target} if self.ensure == "present" else None
 
