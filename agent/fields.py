@@ -142,12 +142,20 @@ def account_name(text: str) -> str:
     return text
 
 
+def account_id(number: int) -> int:
+    """The number of a user or group; -1 as 16 and 32 bits stands for "none" (chown(2))."""
+    if not 0 <= number < 2**32 - 1 or number == 2**16 - 1:
+        raise ValueError(f"{number} is not the number of a user or group: 0 to {2**32 - 2}, but not {2**16 - 1}")
+    return number
+
+
 AbsolutePath = Annotated[str, Parsed(absolute_path)]
 Mode = Annotated[str, Parsed(file_mode)]
 Duration = Annotated[str, Parsed(lambda text: (seconds(text), text)[1])]
 Regex = Annotated[str, Parsed(regex)]
 Argv = Annotated[list[str], Parsed(argv)]
 AccountName = Annotated[str, Parsed(account_name)]
+AccountId = Annotated[int, Parsed(account_id)]
 
 
 class Internal:

@@ -1,0 +1,83 @@
+"""A group of the local system."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from agent.errors import ResourceError
+from agent.fields import AccountId, AccountName, Doc
+from agent.host import Host
+from agent.resource import Change, Resource, State, Undoable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group(Resource, Undoable):
+    """A group in /etc/group; who is in it is declared with the users (`groups`)."""
+
+    kind: ClassVar[str] = "group"
+    example: ClassVar[str] = "[group.vmail]\nsystem = true\n"
+
+    name: Annotated[AccountName, Doc("The group's name")]
+    ensure: Annotated[Literal["present", "absent"], Doc("Whether it exists")] = "present"
+    gid: Annotated[
+        AccountId | None, Doc("Its number; chosen by the system where not given. Files keep an old number")
+    ] = None
+    system: Annotated[
+        bool, Doc("Take a number from the range for system groups; counts only when it is made")
+    ] = False
+
+    def problems(self) -> Iterable[str]:
+        if self.ensure == "absent" and self.gid is not None:
+            yield 'gid has no meaning with ensure = "absent"'
+
+    def desired(self, host: Host) -> State | None:  # noqa: ARG002
+        if self.ensure == "absent":
+            return None
+        return {} if self.gid is None else {"gid": self.gid}
+
+    def read(self, host: Host) -> State | None:
+        entry = host.accounts.groups.get(self.name)
+        return None if entry is None else {"gid": entry.gid}
+
+    def apply(self, host: Host, change: Change) -> None:
+        if change.desired is None:
+            self._remove(host)
+        elif change.actual is None:
+            self._make(host, self.gid)
+        else:
+            self._renumber(host, change.desired["gid"])
+
+    def _make(self, host: Host, gid: int | None) -> None:
+        if gid is not None:
+            host.accounts.check_gid(gid, self.name)
+        number = [] if gid is None else ["--gid", str(gid)]
+        host.accounts.change(["groupadd", *["--system"] * self.system, *number, self.name])
+
+    def _renumber(self, host: Host, gid: int) -> None:
+        host.accounts.check_gid(gid, self.name)
+        host.accounts.change(["groupmod", "--gid", str(gid), self.name])
+
+    def _remove(self, host: Host) -> None:
+        users = host.accounts.users_in(host.accounts.groups[self.name].gid)
+        if users:
+            raise ResourceError(
+                f"the group {self.name} is the primary group of {', '.join(users)}",
+                hint="give them another primary group, or remove them first",
+            )
+        host.accounts.change(["groupdel", self.name])
+
+    def undo(self, host: Host, before: State | None) -> None:
+        now = host.accounts.groups.get(self.name)
+        if before is None:
+            if now is not None:
+                self._remove(host)
+        elif now is None:
+            self._make(host, before["gid"])
+        elif now.gid != before["gid"]:
+            self._renumber(host, before["gid"])
+
+    def implied_requires(self) -> Iterable[str]:
+        # The user of the same name goes first: it is most likely the one whose primary group this is.
+        return [f"user:{self.name}"] * (self.ensure == "absent")
