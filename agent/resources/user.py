@@ -40,7 +40,7 @@ class User(Resource, Undoable):
     name: Annotated[AccountName, Doc("The user's name")]
     ensure: Annotated[
         Literal["present", "absent"],
-        Doc("Whether it exists; one that goes leaves its home folder behind, and takes its own group along (userdel(8))"),
+        Doc("Whether it exists; one that goes leaves its home folder behind, and takes its own group (userdel(8))"),
     ] = "present"
     uid: Annotated[AccountId | None, Doc("Its number; a change takes the files in its home folder along")] = None
     gid: Annotated[AccountId | AccountName | None, Doc("Its primary group, by name or number")] = None
@@ -141,7 +141,8 @@ class User(Resource, Undoable):
             if now is not None:
                 host.accounts.change(["userdel", self.name])
         elif now is None:
-            self._make(host, {key: before[key] for key in _OPTIONS}, home=False)
+            kept = [key for key in _OPTIONS if (key, before[key]) != ("gid", self.name)]  # that group went with it
+            self._make(host, {key: before[key] for key in kept}, home=False)
         else:
             self._modify(host, {key: before[key] for key in self._declared() if before.get(key) != now[key]})
 
