@@ -36,7 +36,7 @@ CREATE INDEX change_run ON change (run);
 CREATE TABLE owed (listener TEXT, cause TEXT, run INTEGER, PRIMARY KEY (listener, cause));
 CREATE TABLE resource (id TEXT PRIMARY KEY, site TEXT, source TEXT, last_set TEXT, original TEXT, kind TEXT,
                        declared TEXT, on_removal TEXT, told INTEGER DEFAULT 0);
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE meta (key TEXT PRIMARY KEY, value);
 """
 
 
@@ -258,11 +258,12 @@ class Journal:
     def _digest_key(self) -> bytes:
         if self._key is None:
             path = self.folder / "key"
-            with contextlib.suppress(FileExistsError):
-                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with open(fd, "wb") as file:
-                    file.write(secrets.token_bytes(32))
-            self._key = path.read_bytes()
+            key = path.read_bytes() if path.exists() else b""
+            if len(key) != 32:
+                key = secrets.token_bytes(32)
+                with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                    file.write(key)
+            self._key = key
         return self._key
 
     def record(
@@ -271,8 +272,9 @@ class Journal:
         """A resource is now in this state; what it was before the agent's first change is kept from its first change."""
         text = self.comparable(state)
         original = self._db.execute(
-            "SELECT before FROM change WHERE resource = ? AND action IN ('add', 'change', 'remove') ORDER BY id LIMIT 1",
-            (id,),
+            "SELECT before FROM change WHERE resource = ? AND action IN ('add', 'change', 'remove')"
+            " AND id > coalesce((SELECT value FROM meta WHERE key = ?), 0) ORDER BY id LIMIT 1",
+            (id, f"undone:{id}"),
         ).fetchone()
         plain = json.dumps({name: value for name, value in declared.items() if not _has_secret(value)}, default=str)
         self._db.execute(
@@ -301,7 +303,10 @@ class Journal:
         self._db.execute("UPDATE resource SET told = 1 WHERE id = ?", (id,))
 
     def forget(self, id: str) -> None:
-        """A resource that was undone."""
+        """A resource that was undone: should it be declared again, its history begins anew."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO meta SELECT ?, max(id) FROM change WHERE resource = ?", (f"undone:{id}", id)
+        )
         self._db.execute("DELETE FROM resource WHERE id = ?", (id,))
 
     def meta(self, key: str) -> str | None:

@@ -154,6 +154,10 @@ class Refreshable:
         """One word for what a refresh does, such as `reload`; `causes` are ids of what was changed."""
         raise NotImplementedError
 
+    def fulfils_refresh(self, change: Change) -> bool:
+        """Whether a change of its own does what a refresh would: a service that is started needs no restart."""
+        return change.touches("running")
+
     def refresh(self, host: Host, causes: Sequence[str]) -> None:
         """Do it, or raise ResourceError."""
         raise NotImplementedError

@@ -227,6 +227,8 @@ class _Compiler:
             for path in cls(**draft.fields).paths():
                 if getattr(cls, "shares_path", False):
                     shared.append((path, draft))
+                elif path != draft.fields["name"]:
+                    continue  # it only makes something there, such as what a command creates
                 elif path in owners and {draft.declaration.kind, owners[path].declaration.kind} != _MOUNT_ON_DIRECTORY:
                     message = f"{path} is declared twice; the first is {owners[path].id} at {owners[path].source}"
                     self._problem(draft.declaration, message, ())

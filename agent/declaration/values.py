@@ -122,16 +122,11 @@ class Values:
     def _absent(self, state: str, name: str, parameter: Parameter | None) -> Any:
         doc = f": {parameter.doc}" if parameter and parameter.doc else ""
         kind = parameter.type if parameter else "string"
-        problem = Problem(
-            f"state {state} needs a value for {name} ({kind}){doc}",
-            file=self._site.reader.shown(self._site.path),
-            key=f"values.{name}",
-            hint=f"set it in [values], or for this state alone in [values.{state}]; declared at "
-            f"{parameter.document.shown}:{parameter.document.line(parameter.path)}"
-            if parameter
-            else "",
-        )
-        self._problems.append(problem)
+        hint = f"set it in [values], or for this state alone in [values.{state}]"
+        if parameter:
+            hint += f"; declared at {parameter.document.shown}:{parameter.document.line(parameter.path)}"
+        message = f"state {state} needs a value for {name} ({kind}){doc}"
+        self._problems.append(self._site.problem(message, (name,), hint=hint))
         return broken()
 
     def _problem(self, key: tuple[str, str], parameter: Parameter | None, message: str, path: KeyPath = ()) -> Problem:

@@ -1,0 +1,66 @@
+"""One apply at a time: a lock that the kernel frees however its holder ends."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from agent.errors import LockHeld, ResourceError
+
+_POLL = 0.2
+
+
+@contextmanager
+def exclusive(
+    path: Path, purpose: str, *, wait: bool = False, progress: Callable[[str], None] | None = None
+) -> Iterator[None]:
+    """Hold the lock at `path` (flock(2)); its file says who holds it, since when and for what.
+
+    Raises LockHeld where another process holds it, unless `wait`.
+    """
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise ResourceError(f"the lock {path} cannot be taken: {error.strerror}", hint="run it with sudo") from None
+    try:
+        _take(fd, wait, progress)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps({"pid": os.getpid(), "since": time.time(), "purpose": purpose}).encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _take(fd: int, wait: bool, progress: Callable[[str], None] | None) -> None:
+    told = False
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(fd)
+            if not wait:
+                raise LockHeld(
+                    f"another run holds the lock: {holder}", hint="wait for it to end, or use --wait"
+                ) from None
+            if progress and not told:
+                progress(f"waiting for {holder}")
+                told = True
+            time.sleep(_POLL)
+        else:
+            return
+
+
+def _holder(fd: int) -> str:
+    try:
+        kept = json.loads(os.pread(fd, 4096, 0))
+        since = datetime.fromtimestamp(kept["since"]).astimezone().strftime("%H:%M:%S")
+        return f"{kept['purpose']} (pid {kept['pid']}, since {since})"
+    except (ValueError, KeyError):
+        return "a process that is just starting"
