@@ -38,8 +38,8 @@ class Check(Resource, Checking):
         str | None,
         Parsed(lambda url: url if url is None else (service(url), url)[1]),
         Doc(
-            "A service to connect to: `tcp://host:port`, `tls://host:port` (handshake), `smtp://host` (greeting, EHLO), "
-            "`imap://host` (greeting), `smtps://host`, `imaps://host` (TLS at once); IPv6 addresses in brackets"
+            "A service to connect to: `tcp://host:port`, `tls://host:port` (handshake), `smtp://host` (greeting, EHLO),"
+            " `imap://host` (greeting), `smtps://host`, `imaps://host` (TLS at once); IPv6 addresses in brackets"
         ),
     ] = None
     expect: Annotated[
