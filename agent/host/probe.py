@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-import socket
 import time
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 from agent.errors import ResourceError
+
+if TYPE_CHECKING:
+    import socket
 
 PORTS = {"tcp": None, "tls": None, "smtp": 25, "smtps": 465, "imap": 143, "imaps": 993}
 _TLS = frozenset({"tls", "smtps", "imaps"})
@@ -37,6 +39,8 @@ class Service:
 
 def service(url: str) -> Service:
     """The service that a URL such as `imaps://mail.example.net` or `tcp://[::1]:5432` names; raises ValueError."""
+    from urllib.parse import urlsplit
+
     wrong = f'"{url}" is not a service: write {", ".join(PORTS)} and "://host:port", such as "smtp://localhost:25"'
     try:
         parts = urlsplit(url)
@@ -74,6 +78,8 @@ def probe(url: str, *, banner: str | None, timeout: float, verify: bool) -> str:
 
 
 def _connected(at: Service, url: str, deadline: float, timeout: float) -> socket.socket:
+    import socket
+
     while True:
         try:
             return socket.create_connection((at.host, at.port), timeout=max(deadline - time.monotonic(), 0.01))

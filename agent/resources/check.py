@@ -19,6 +19,12 @@ _EXPECTED = {"status": int, "output": str, "banner": str}
 _SHOWN_LINES = 12
 
 
+def _service_url(url: str | None) -> str | None:
+    if url is not None:
+        service(url)
+    return url
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check(Resource, Checking):
     """Something that has to be true of the host; it never changes anything.
@@ -33,10 +39,11 @@ class Check(Resource, Checking):
         'expect = { status = 0, output = "127.0.0.1" }\n'
     )
 
+    name: Annotated[str, Doc("A label")]
     run: Annotated[Argv | None, Doc("A command; no shell reads it")] = None
     connect: Annotated[
         str | None,
-        Parsed(lambda url: url if url is None else (service(url), url)[1]),
+        Parsed(_service_url),
         Doc(
             "A service to connect to: `tcp://host:port`, `tls://host:port` (handshake), `smtp://host` (greeting, EHLO),"
             " `imap://host` (greeting), `smtps://host`, `imaps://host` (TLS at once); IPv6 addresses in brackets"

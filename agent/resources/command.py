@@ -37,6 +37,7 @@ class Command(Resource, Refreshable):
     shares_path: ClassVar[bool] = True
     """What `creates` names may be declared by another resource too."""
 
+    name: Annotated[str, Doc("A label")]
     run: Annotated[Argv, Doc("The program and its arguments; run with the PATH that root has and `LC_ALL=C.UTF-8`")]
     creates: Annotated[AbsolutePath | None, Doc("A path that it makes; no need to run where that is there")] = None
     unless: Annotated[Argv | None, Doc("A command that ends with exit status 0 where there is no need to run")] = None
