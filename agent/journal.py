@@ -148,7 +148,9 @@ class Journal:
                     intent.cause,
                     time.time(),
                     json.dumps(self._kept(intent.before)),
-                    json.dumps([[each.attribute, shown(each.actual), shown(each.desired)] for each in intent.attributes]),
+                    json.dumps(
+                        [[each.attribute, shown(each.actual), shown(each.desired)] for each in intent.attributes]
+                    ),
                     intent.diff[:_DIFF_LIMIT] if intent.diff else None,
                     json.dumps(list(intent.temporaries)),
                 ),
@@ -267,7 +269,14 @@ class Journal:
         return self._key
 
     def record(
-        self, id: str, site: Path, source: str, kind: str, declared: Mapping[str, Any], on_removal: str, state: State | None
+        self,
+        id: str,
+        site: Path,
+        source: str,
+        kind: str,
+        declared: Mapping[str, Any],
+        on_removal: str,
+        state: State | None,
     ) -> None:
         """A resource is now in this state; what it was before the agent's first change is kept from its first change."""
         text = self.comparable(state)
@@ -316,7 +325,9 @@ class Journal:
 
     def set_meta(self, key: str, value: str) -> None:
         """Keep a note of the engine's own."""
-        self._db.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
+        self._db.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
+        )
 
     # Reading back
 

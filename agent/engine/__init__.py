@@ -88,7 +88,9 @@ class Engine:
         entries = select(self._desired.entries, targets)
         journal = self._journal_to_read()
         host = self._host(journal)
-        planner = Planner(host, journal.was_set_to if journal else lambda _id, _state: None, journal.owed() if journal else {})
+        planner = Planner(
+            host, journal.was_set_to if journal else lambda _id, _state: None, journal.owed() if journal else {}
+        )
         report = Report("check", str(self._desired.site), planner.plan(entries, on_step))
         if journal is not None:
             if not targets:
@@ -96,6 +98,16 @@ class Engine:
             journal.close()
         report.duration = time.perf_counter() - started
         return report
+
+    def history(self) -> dict[str, dict[str, Any]]:
+        """By resource id: how often drift was repaired (`repairs`), and when it was last seen (`last_drift`)."""
+        journal = self._journal_to_read()
+        if journal is None:
+            return {}
+        try:
+            return journal.repairs()
+        finally:
+            journal.close()
 
     def apply(self, targets: Sequence[str] = (), *, wait: bool = False, watcher: Watcher | None = None) -> Report:
         """Bring the host to the desired state. One at a time: raises LockHeld, or waits for the other with `wait`."""
@@ -169,7 +181,13 @@ class Engine:
                 if step.outcome in DONE or known.get(step.id) != journal.comparable(state):
                     fields = {name: getattr(resource, name) for name in resource_fields(resource)}
                     journal.record(
-                        step.id, self._desired.site, step.entry.source, resource.kind, fields, resource.on_removal, state
+                        step.id,
+                        self._desired.site,
+                        step.entry.source,
+                        resource.kind,
+                        fields,
+                        resource.on_removal,
+                        state,
                     )
 
     def _note_owed(self, journal: Journal, report: Report, whole: bool) -> None:
@@ -188,7 +206,9 @@ class Engine:
         for each in reversed(self._removed(journal)):
             if not each.undoes:
                 if not each.told:
-                    report.notes.append(f"{each.id} is no longer declared and was left alone (it was at {each.entry.source})")
+                    report.notes.append(
+                        f"{each.id} is no longer declared and was left alone (it was at {each.entry.source})"
+                    )
                     journal.told(each.id)
                 continue
             step = each.plan(host)

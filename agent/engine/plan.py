@@ -55,7 +55,7 @@ class Planner:
     def look(self, step: Step, problem: ResourceError | None = None) -> None:
         """Read one resource now and fill its step in."""
         started = time.perf_counter()
-        step.outcome, step.error, step.change = IN_DESIRED_STATE, None, None
+        step.outcome, step.error, step.change, step.note = IN_DESIRED_STATE, None, None, ""
         try:
             if problem is not None:
                 raise problem

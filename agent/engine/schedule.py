@@ -26,7 +26,11 @@ def batches(steps: Sequence[Step]) -> Iterator[list[Step]]:
             done.add(step.id)
             yield [step]
             continue
-        group = [other for other in steps if _is_grouped(other) and _same(other, step) and levels[other.id] == levels[step.id]]
+        group = [
+            other
+            for other in steps
+            if _is_grouped(other) and _same(other, step) and levels[other.id] == levels[step.id]
+        ]
         needed = _needed(group, by_id)
         for other in steps:
             if other.id in needed and other.id not in done and other not in group:

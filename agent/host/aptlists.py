@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,14 +27,14 @@ class AptLists:
 
     @property
     def fresh(self) -> bool:
-        """Whether they were fetched in this run, and no source changed since."""
+        """Whether they were fetched in this run."""
         return LISTS_FRESH in self._done
 
     def refresh(self, wanted: Sequence[Request]) -> None:
         """Fetch them where they are missing, old or stale, or where something is not in them."""
         if not wanted:
             return
-        if LISTS_STALE in self._done or (not self.fresh and outdated()):
+        if LISTS_STALE in self._done or sources_changed() or (not self.fresh and outdated()):
             self.update()
         for release in dict.fromkeys(request.release for request in wanted):
             names = [name for request in wanted if request.release == release for name in request.unmet()]
@@ -82,15 +81,22 @@ class AptLists:
 
 
 def outdated() -> bool:
-    """Whether the lists are missing, older than a day, or older than the declared sources."""
-    if not any(path.is_file() and path.name != "lock" for path in Path(LISTS).glob("*")):
-        return True
-    try:
-        # apt writes every index there first, even where the server says that nothing changed.
-        fetched = os.stat(f"{LISTS}/partial").st_mtime
-    except OSError:
-        return True
-    if not 0 <= time.time() - fetched < DAY:
-        return True
+    """Whether the lists are missing or older than a day."""
+    there = any(path.is_file() and path.name != "lock" for path in Path(LISTS).glob("*"))
+    return not there or not 0 <= time.time() - _fetched() < DAY
+
+
+def sources_changed() -> bool:
+    """Whether a declared source of packages is newer than the lists."""
+    fetched = _fetched()
     sources = [Path(SOURCES), Path(f"{SOURCES}.d"), *Path(f"{SOURCES}.d").glob("*")]
     return any(path.exists() and path.stat().st_mtime > fetched for path in sources)
+
+
+def _fetched() -> float:
+    """When the lists were last fetched, in seconds since the epoch."""
+    try:
+        # apt writes every index there first, even where the server says that nothing changed.
+        return Path(LISTS, "partial").stat().st_mtime
+    except OSError:
+        return 0.0

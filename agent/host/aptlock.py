@@ -6,12 +6,12 @@ import fcntl
 import os
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.errors import ResourceError
 
-DPKG_LOCKS = (
+LOCKS = (
     "/var/lib/dpkg/lock-frontend",
     "/var/lib/dpkg/lock",
     "/var/cache/apt/archives/lock",
@@ -45,10 +45,10 @@ def who(pid: int) -> str:
         return f"another process (pid {pid})" if pid else "another process"
 
 
-def wait_for_locks(progress: Callable[[str], None], limit: float, locks: Sequence[str] = DPKG_LOCKS) -> None:
-    """Wait until nobody holds any of the locks; raises ResourceError after `limit` seconds."""
+def wait_for_locks(progress: Callable[[str], None], limit: float) -> None:
+    """Wait until nobody holds any of `LOCKS`; raises ResourceError after `limit` seconds."""
     deadline, told = time.monotonic() + limit, ""
-    while held := next(((path, pid) for path in locks if (pid := holder(path)) is not None), None):
+    while held := next(((path, pid) for path in LOCKS if (pid := holder(path)) is not None), None):
         path, pid = held
         text = f"{_NAMES[Path(path).parent.name]} held by {who(pid)}"
         if time.monotonic() >= deadline:

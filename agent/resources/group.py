@@ -39,7 +39,9 @@ class Group(Resource, Undoable):
 
     def read(self, host: Host) -> State | None:
         entry = host.accounts.groups.get(self.name)
-        return None if entry is None else {"gid": entry.gid}
+        if entry is None:
+            return None
+        return {} if self.ensure == "present" and self.gid is None else {"gid": entry.gid}
 
     def apply(self, host: Host, change: Change) -> None:
         if change.desired is None:
@@ -74,8 +76,8 @@ class Group(Resource, Undoable):
             if now is not None:
                 self._remove(host)
         elif now is None:
-            self._make(host, before["gid"])
-        elif now.gid != before["gid"]:
+            self._make(host, before.get("gid"))
+        elif now.gid != before.get("gid", now.gid):
             self._renumber(host, before["gid"])
 
     def implied_requires(self) -> Iterable[str]:

@@ -94,7 +94,6 @@ class Service(Resource, Refreshable, Prefetching, Undoable):
             "enabled": unit.enabled(self.wants_enabled),
             "masked": unit.masked,
             "unit_file": "changed" if unit.stale else "loaded",
-            "state": unit.state,
         }
         if self.ensure == "absent":
             return state if state["running"] or state["enabled"] else None
@@ -133,7 +132,6 @@ class Service(Resource, Refreshable, Prefetching, Undoable):
             (units.enable if enabled else units.disable)(unit)
         if running and not self._runs(host, unit, True):
             self._bring_up(host, "start", unit)
-            host.done.add(self._started)
 
     def _fresh(self, host: Host) -> Unit:
         unit = host.units.fresh(self.unit)
@@ -147,10 +145,6 @@ class Service(Resource, Refreshable, Prefetching, Undoable):
         if after.runs_once:
             host.units.note_run(host.run_dir, after)
 
-    @property
-    def _started(self) -> str:
-        return f"started {self.id}"
-
     def listens_to(self) -> Sequence[str]:
         return [*self.restart_on, *self.reload_on]
 
@@ -158,22 +152,23 @@ class Service(Resource, Refreshable, Prefetching, Undoable):
         return "restart" if any(cause in self.restart_on for cause in causes) else "reload"
 
     def refresh(self, host: Host, causes: Sequence[str]) -> None:
-        """Restart or reload it; one that is not to run, or was only just started by this run, is left alone."""
+        """Restart or reload it; one that is not to run is left alone."""
         unit = self._fresh(host)
-        if self.wants_up and self._started not in host.done:
+        if self.wants_up:
             if not unit.exists:
                 raise _missing(self.unit)
             self._bring_up(host, self.refresh_action(causes), unit)
 
-    def summary(self, host: Host, change: Change) -> str:  # noqa: ARG002
+    def summary(self, host: Host, change: Change) -> str:
         verbs = {
             "masked": ("unmask", "mask"), "enabled": ("disable", "enable"), "running": ("stop", "start"),
             "unit_file": ("", "daemon-reload"),
         }  # fmt: skip
         differing: dict[str, Any] = {each.attribute: each.desired for each in change.attributes}
         words = [verbs[name][bool(differing[name])] for name in verbs if name in differing]
-        failed = str((change.actual or {}).get("state", ""))
-        return ", ".join(filter(None, words)) + (f"; it is {failed}" if failed.startswith("failed") else "")
+        unit = host.units.get(self.unit)
+        failed = unit.active == "failed" or unit.waits_to_retry
+        return ", ".join(filter(None, words)) + f"; it is {unit.state}" * failed
 
     def undo(self, host: Host, before: State | None) -> None:
         if before is None:

@@ -92,6 +92,8 @@ class User(Resource, Undoable):
             "comment": entry.comment,
             "groups": accounts.groups_of(self.name),
         }
+        if self.ensure == "present":
+            state = {key: value for key, value in state.items() if getattr(self, key) is not None}
         if self.locked is not None:
             state["locked"] = accounts.passwords.get(self.name, "unset") != "usable"
         return state
@@ -141,10 +143,11 @@ class User(Resource, Undoable):
             if now is not None:
                 host.accounts.change(["userdel", self.name])
         elif now is None:
-            kept = [key for key in _OPTIONS if (key, before[key]) != ("gid", self.name)]  # that group went with it
-            self._make(host, {key: before[key] for key in kept}, home=False)
+            own_group = before.get("gid") == self.name  # it went with the user, and comes back with it
+            kept = {key: before[key] for key in _OPTIONS if key in before and not (key == "gid" and own_group)}
+            self._make(host, kept, home=False)
         else:
-            self._modify(host, {key: before[key] for key in self._declared() if before.get(key) != now[key]})
+            self._modify(host, {key: value for key, value in before.items() if now.get(key) not in (None, value)})
 
     def implied_requires(self) -> Iterable[str]:
         if self.ensure == "absent":

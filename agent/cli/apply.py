@@ -1,0 +1,102 @@
+"""`agent apply`: reconcile the host, or show what differs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agent.cli.options import Common, common_options, complete_target
+
+if TYPE_CHECKING:
+    from agent.engine import Engine, Report
+    from agent.engine.step import Step
+    from agent.report.progress import Progress
+
+
+@click.command(
+    epilog="Examples:\n\n\b\n  sudo agent apply --check            what would be changed, with diffs\n"
+    "  sudo agent apply                    change it\n"
+    "  sudo agent apply file:/etc/mailname only this file and what it needs\n"
+    "  sudo agent apply 'apt:*' state:spf  all packages, and one state\n"
+    "  sudo agent apply --check --json | jq .summary",
+)
+@click.argument("targets", nargs=-1, metavar="[TARGET]...", shell_complete=complete_target)
+@click.option("--check", is_flag=True, help="Change nothing; show what would be changed. Exit status 2 if anything.")
+@click.option("--wait", is_flag=True, help="Wait while another apply is running, instead of giving up.")
+@common_options
+def apply(targets: tuple[str, ...], check: bool, wait: bool, common: Common) -> int:
+    """Bring this host to its desired state.
+
+    TARGET narrows it to resources and what they need: "kind:name", a pattern such as "file:/etc/postfix/*" or
+    "apt:*", or "state:name".
+    """
+    from agent.engine import Engine
+    from agent.report.progress import Progress
+
+    with Progress(quiet=common.quiet or common.as_json, colour=not common.no_color) as progress:
+        engine = Engine(common.desired, common.places, progress.say)
+        if check:
+            report = engine.check(targets)
+        else:
+            with _stops_gently(engine, progress):
+                report = _applied(engine, targets, wait, common, progress)
+    report.site = common.shown_site
+    _print(report, common)
+    return report.exit_status
+
+
+def _applied(engine: Engine, targets: tuple[str, ...], wait: bool, common: Common, progress: Progress) -> Report:
+    from agent.engine import Watcher
+    from agent.report.text import Style, step_lines
+
+    style = Style(common.colour)
+
+    def ended(step: Step) -> None:
+        if not common.as_json and not common.quiet:
+            progress.clear()
+            for line in step_lines(step, style, verbose=common.verbose):
+                print(line)
+            sys.stdout.flush()
+
+    return engine.apply(targets, wait=wait, watcher=Watcher(lambda step: progress.task(step.id), ended))
+
+
+def _print(report: Report, common: Common) -> None:
+    from agent.report.text import Style, closing_lines, report_lines, step_lines
+
+    if common.as_json:
+        from agent.report.json import dumps, report_document
+
+        print(dumps(report_document(report)))
+        return
+    style = Style(common.colour)
+    if common.quiet:
+        for step in report.steps:
+            if step.error is not None:
+                print("\n".join(step_lines(step, style)), file=sys.stderr)
+        return
+    lines = report_lines(report, style, verbose=common.verbose) if report.mode == "check" else closing_lines(report)
+    for line in lines:
+        print(line)
+
+
+@contextmanager
+def _stops_gently(engine: Engine, progress: Progress) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the run after the step in hand."""
+
+    def stop(_signal: int, _frame: Any) -> None:
+        engine.stop()
+        progress.clear()
+        print("stopping after the step in hand …", file=sys.stderr)
+
+    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

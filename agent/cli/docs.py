@@ -1,0 +1,40 @@
+"""`agent docs`: the reference, generated from the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from agent.cli.options import Common, common_options, shipped_states
+from agent.errors import UsageError
+
+
+@click.command(epilog="Examples:\n\n\b\n  agent docs            kinds and states\n  agent docs file       fields of a kind\n"
+               "  agent docs postfix    parameters of a state")  # fmt: skip
+@click.argument("subject", required=False, metavar="[KIND|STATE]")
+@common_options
+def docs(subject: str | None, common: Common) -> int:
+    """Print the reference of a kind's fields or a state's parameters, in Markdown."""
+    from agent.declaration.document import nearest
+    from agent.report.reference import index, kind_page, state_page, states_in
+    from agent.resources import KINDS
+
+    trees = [tree for tree in (_beside_site(common), shipped_states()) if tree is not None]
+    states = states_in(trees)
+    if subject is None:
+        print(index(states), end="")
+    elif subject in KINDS:
+        print(kind_page(subject), end="")
+    elif subject in states:
+        print(state_page(subject, states[subject]), end="")
+    else:
+        raise UsageError(f'there is no kind or state "{subject}"', hint=nearest(subject, (*KINDS, *states)))
+    return 0
+
+
+def _beside_site(common: Common) -> Path | None:
+    try:
+        return common.site_path.parent / "states"
+    except UsageError:
+        return None

@@ -1,0 +1,128 @@
+"""The `agent` command: turns arguments into calls of the engine; the only room that exits."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+import agent
+from agent.errors import AgentError
+
+_COMMANDS = {
+    "apply": "Bring this host to its desired state, or show what differs (--check)",
+    "completion": "Print the completion script for a shell",
+    "docs": "Print the reference of a kind's fields or a state's parameters",
+    "doctor": "Run the acceptance checks that the site's states declare",
+    "graph": "Draw the dependency graph",
+    "log": "Show the journal: runs, what they changed, and why",
+    "show": "Show the compiled desired state",
+    "status": "Show what is in desired state, what drifted and what was repaired",
+    "validate": "Read and type-check the whole site, without touching the host",
+}
+_INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits(3)
+
+
+class Commands(click.Group):
+    """The commands; each is imported when it is used, so that every one starts fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"agent.cli.{name}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        import difflib
+
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            if close:
+                error.message += f' Did you mean "{close[0]}"?'
+            raise
+
+
+@click.command(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Examples:\n\n\b\n  agent validate\n  sudo agent apply --check\n  sudo agent apply\n"
+    "  sudo agent apply file:/etc/mailname 'state:postfix'\n\nExit status: 0 in desired state, or made so; "
+    "1 something failed; 2 --check found changes to make; 3 the declarations or the command line are wrong.",
+)
+@click.version_option(agent.__version__, prog_name="agent", message="%(prog)s %(version)s")
+@click.option("--site", metavar="PATH", hidden=True)
+@click.option("--state-dir", metavar="PATH", hidden=True)
+@click.option("--json", "as_json", is_flag=True, hidden=True)
+@click.option("--quiet", "-q", is_flag=True, hidden=True)
+@click.option("--verbose", "-v", is_flag=True, hidden=True)
+@click.option("--no-color", is_flag=True, hidden=True)
+@click.option("--debug", is_flag=True, hidden=True)
+@click.pass_context
+def cli(ctx: click.Context, **options: Any) -> None:
+    """Keep one Debian host in the state that its site.toml declares."""
+    ctx.obj = options
+
+
+def main() -> None:
+    """Run the command line and exit with its status; nobody gets a traceback for their own mistake."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        result = cli.main(arguments, prog_name="agent", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as help_wanted:
+        help_wanted.show()
+        return 3
+    except click.ClickException as error:
+        error.show()
+        return 3
+    except click.Abort:
+        print("aborted", file=sys.stderr)
+        return 1
+    except AgentError as error:
+        return _tell(error, arguments)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a bug is told as one
+        if "--debug" in arguments:
+            raise
+        print(f"agent: internal error: {type(error).__name__}: {error}", file=sys.stderr)
+        print("hint: this is a bug in state-agent; --debug shows where it happened", file=sys.stderr)
+        return _INTERNAL_ERROR
+    return result if isinstance(result, int) else 0
+
+
+def _tell(error: AgentError, arguments: list[str]) -> int:
+    if "--debug" in arguments:
+        import traceback
+
+        traceback.print_exc()
+    if "--json" in arguments:
+        from agent.report.json import dumps, error_document
+
+        mode = next((word for word in arguments if word in _COMMANDS), "")
+        print(dumps(error_document(error, "check" if "--check" in arguments else mode)))
+    print(f"agent: {error}", file=sys.stderr)
+    return error.exit_status

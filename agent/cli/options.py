@@ -1,0 +1,136 @@
+"""Options that the commands share, and what they lead to."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from agent.errors import UsageError
+
+if TYPE_CHECKING:
+    from agent.declaration.desired import Desired
+    from agent.engine import Places
+
+_DEFAULT_SITE = Path("/etc/state-agent/site.toml")
+_DEFAULT_STATE = "/var/lib/state-agent"
+_DEFAULT_RUN = "/run/state-agent"
+_PACKAGED_STATES = Path("/usr/share/state-agent/states")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Common:
+    """The options that every command has."""
+
+    site: str | None = None
+    state_dir: str | None = None
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    no_color: bool = False
+    debug: bool = False
+
+    @property
+    def colour(self) -> bool:
+        """Whether to write colours to stdout: on a terminal, unless told not to."""
+        return sys.stdout.isatty() and not self.no_color and not os.environ.get("NO_COLOR")
+
+    @property
+    def site_path(self) -> Path:
+        """The site file, absolute. Raises UsageError where there is none."""
+        if self.site is not None:
+            path = Path(self.site)
+            if path.is_dir():
+                path = path / "site.toml"
+        else:
+            path = _DEFAULT_SITE if _DEFAULT_SITE.exists() else Path("site.toml")
+        if not path.exists():
+            hint = "give it with --site" if self.site is None else "look at what follows --site"
+            raise UsageError(f"there is no site file {path}", hint=hint)
+        return Path(os.path.abspath(path))
+
+    @property
+    def shown_site(self) -> str:
+        """The site file as the user gave it."""
+        return self.site or ("site.toml" if not _DEFAULT_SITE.exists() else str(_DEFAULT_SITE))
+
+    @property
+    def places(self) -> Places:
+        """Where the agent keeps what is its own."""
+        from agent.engine import Places
+
+        given = self.state_dir or os.environ.get("AGENT_STATE_DIR")
+        if given:
+            state = Path(os.path.abspath(given))
+            return Places(state, state / "run")
+        return Places(Path(_DEFAULT_STATE), Path(_DEFAULT_RUN))
+
+    @property
+    def desired(self) -> Desired:
+        """The compiled site. Raises DeclarationError where it is wrong."""
+        from agent.declaration.compiled import load
+
+        given = self.state_dir or os.environ.get("AGENT_STATE_DIR") or _DEFAULT_STATE
+        return load(self.site_path, shipped_states(), Path(os.path.abspath(given)))
+
+
+def shipped_states() -> Path | None:
+    """The folder of the states that come with the program."""
+    package = Path(__file__).parent.parent
+    for path in (package / "shipped-states", package.parent / "states", _PACKAGED_STATES):
+        if path.is_dir():
+            return path
+    return None
+
+
+def common_options(function: Function) -> Function:
+    """Add the common options to a command; it gets them as one argument `common`."""
+
+    def command(*args: Any, **given: Any) -> Any:
+        above = click.get_current_context().find_root().obj or {}
+        own = {name: given.pop(name) for name in Common.__dataclass_fields__}
+        common = Common(**{name: own[name] or above.get(name) or own[name] for name in own})
+        return function(*args, common=common, **given)
+
+    command.__name__, command.__doc__ = function.__name__, function.__doc__
+    command.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+    options = [
+        click.option("--debug", is_flag=True, help="Show a traceback with an error."),
+        click.option("--no-color", is_flag=True, help="Write no colours (as the NO_COLOR variable does)."),
+        click.option("--verbose", "-v", is_flag=True, help="Show more."),
+        click.option("--quiet", "-q", is_flag=True, help="Show only what went wrong."),
+        click.option("--json", "as_json", is_flag=True, help="Write one JSON document to stdout, and nothing else."),
+        click.option(
+            "--state-dir",
+            metavar="PATH",
+            help="Journal, backups, lock and socket [env: AGENT_STATE_DIR; default: /var/lib/state-agent, /run/state-agent].",
+        ),
+        click.option(
+            "--site", metavar="PATH", help="The site file [default: /etc/state-agent/site.toml, else ./site.toml]."
+        ),
+    ]
+    for option in options:
+        command = option(command)
+    return command  # type: ignore[return-value]
+
+
+def complete_target(ctx: click.Context, _param: click.Parameter, typed: str) -> list[str]:
+    """Resources, kinds and states of the site, for completion in a shell. Silent where the site cannot be read."""
+    from agent.errors import AgentError
+
+    try:
+        common = Common(site=ctx.params.get("site"), state_dir=ctx.params.get("state_dir"))
+        desired = common.desired
+    except AgentError:
+        return []
+    words = [entry.id for entry in desired.entries]
+    words += [f"{kind}:*" for kind in dict.fromkeys(entry.resource.kind for entry in desired.entries)]
+    words += [f"state:{name}" for name in desired.states]
+    return [word for word in words if word.startswith(typed)]

@@ -1,0 +1,91 @@
+"""The compiled desired state as text (close to the TOML that would declare it) and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from agent.declaration.desired import Desired, resource_fields
+from agent.graph import Entry
+from agent.report.text import Style, visible
+from agent.secret import REDACTED, Secret, SecretText
+
+_ELSEWHERE = ("name", "requires", "rendered", "declared")
+
+
+def fields(entry: Entry) -> dict[str, Any]:
+    """The fields of a resource that differ from their defaults, with secrets left out."""
+    resource = entry.resource
+    blank = {field.name: field for field in type(resource).__dataclass_fields__.values()}
+    found: dict[str, Any] = {}
+    for name in resource_fields(resource):
+        value = getattr(resource, name)
+        if name not in _ELSEWHERE and value != blank[name].default and value not in ([], {}, None):
+            found[name] = _plain(value, hidden=name == "content" and getattr(resource, "sensitive", False))
+    rendered = getattr(resource, "rendered", None)
+    if rendered is not None:
+        found["content"] = _plain(rendered, hidden=getattr(resource, "sensitive", False))
+    return found
+
+
+def _plain(value: Any, *, hidden: bool = False) -> Any:
+    if hidden or isinstance(value, Secret):
+        return REDACTED
+    if isinstance(value, SecretText):
+        return "".join(REDACTED if i % 2 else part for i, part in enumerate(value.parts))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def lines(entry: Entry, style: Style) -> Iterator[str]:
+    """One resource as text."""
+    yield style.paint("1", f"[{entry.resource.kind}.{json.dumps(entry.resource.name, ensure_ascii=False)}]") + (
+        f"  # {entry.source}"
+    )
+    for name, value in fields(entry).items():
+        yield f"{name} = {_toml(value)}"
+    named = [id for id in entry.requires if id not in entry.implied]
+    if named:
+        yield f"requires = {_toml(named)}"
+    if entry.implied:
+        yield style.paint("2", f"# implied: {', '.join(entry.implied)}")
+    yield ""
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str) and "\n" in value and '"""' not in value and "\\" not in value:
+        return f'"""\n{visible(value)}"""'
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
+
+
+def document(site: str, desired: Desired, entries: Sequence[Entry]) -> dict[str, Any]:
+    """The whole as JSON."""
+    return {
+        "version": 1,
+        "mode": "show",
+        "site": site,
+        "states": dict(desired.states),
+        "resources": [
+            {
+                "id": entry.id,
+                "kind": entry.resource.kind,
+                "name": entry.resource.name,
+                "state": entry.state,
+                "source": entry.source,
+                "fields": fields(entry),
+                "requires": [id for id in entry.requires if id not in entry.implied],
+                "implied_requires": list(entry.implied),
+            }
+            for entry in entries
+        ],
+    }

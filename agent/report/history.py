@@ -1,0 +1,44 @@
+"""The journal as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from agent.report.text import Style, visible
+
+_SYMBOLS = {"add": "+", "change": "~", "remove": "-", "refresh": ">"}
+
+
+def moment(seconds: float | None) -> str:
+    """A point in time in the host's own time zone."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S") if seconds else "never"
+
+
+def run_line(run: Mapping[str, Any]) -> str:
+    """One run in one line."""
+    counts = [f"{count} {outcome.replace('-', ' ')}" for outcome, count in run["summary"].items()]
+    duration = f"{run['duration_s']:.2f} s" if run["duration_s"] is not None else ""
+    words = ", ".join(counts) or f"{len(run['changes'])} changes"
+    return f"{run['run']:>5}  {moment(run['started'])}  {run['outcome']:<11} {duration:>9}  {words}"
+
+
+def change_lines(change: Mapping[str, Any], style: Style) -> Iterator[str]:
+    """One change of a run."""
+    outcome = "" if change["outcome"] == "done" else f"  {change['outcome']}"
+    duration = f"  {change['duration_s']:.2f} s" if change["duration_s"] is not None else ""
+    yield f"       {_SYMBOLS.get(change['action'], '?')} {change['resource']:<40} {change['cause']}{outcome}{duration}"
+    for each in change["changes"]:
+        if each["attribute"] != "content" or not change["diff"]:
+            yield visible(f"           {each['attribute']} {_value(each['actual'])} → {_value(each['desired'])}")
+    for line in (change["diff"] or "").splitlines():
+        colour = {"-": "31", "+": "32", "@": "2"}.get(line[:1], "0")
+        yield "           " + style.paint(colour, visible(line))
+    for line in (change["error"] or "").splitlines():
+        yield "           " + visible(line)
+
+
+def _value(value: Any) -> str:
+    text = "(none)" if value is None else str(value)
+    return text if len(text) <= 100 else text[:99] + "…"
