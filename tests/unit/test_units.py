@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.host import Host
 from agent.host.unit import Unit, parse_units
 from agent.resource import AttributeChange, Change
 from agent.resources.service import Service, unit_name
@@ -139,9 +140,18 @@ def test_restart_wins_over_reload() -> None:
     assert service.refresh_action(["file:/b", "file:/a"]) == "restart"
 
 
-def test_summary_names_what_is_done_and_why() -> None:
-    actual = {"running": False, "enabled": False, "unit_file": "changed", "state": "failed (exit-code)"}
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [
+        (Unit(id="x.service"), ""),
+        (Unit(id="x.service", active="failed", sub="failed", result="exit-code"), "; it is failed (exit-code)"),
+        (Unit(id="x.service", active="activating", sub="auto-restart"), "; it is activating (auto-restart)"),
+    ],
+)
+def test_summary_names_what_is_done_and_why(unit: Unit, said: str) -> None:
+    host = Host()
+    host.units._known["x.service"] = unit
+    actual = {"running": False, "enabled": False, "unit_file": "changed"}
     desired = {"running": True, "enabled": True, "unit_file": "loaded"}
     attributes = tuple(AttributeChange(key, actual[key], desired[key]) for key in desired)
-    summary = Service(name="x").summary(None, Change(actual, desired, attributes))  # type: ignore[arg-type]
-    assert summary == "enable, start, daemon-reload; it is failed (exit-code)"
+    assert Service(name="x").summary(host, Change(actual, desired, attributes)) == f"enable, start, daemon-reload{said}"
