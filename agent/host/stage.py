@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -43,5 +44,6 @@ def staged(run_dir: str, path: str, content: bytes, mode: str, command: Sequence
 
 def _copy_beside(source: Path, folder: Path) -> None:
     for entry in os.scandir(source) if source.is_dir() else ():
-        if entry.is_file(follow_symlinks=True) and entry.stat().st_size <= _BESIDE_LIMIT:
-            shutil.copy2(entry.path, folder / entry.name)
+        with contextlib.suppress(FileNotFoundError):  # others may remove theirs meanwhile
+            if entry.is_file(follow_symlinks=True) and entry.stat().st_size <= _BESIDE_LIMIT:
+                shutil.copy2(entry.path, folder / entry.name)
