@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal
 
 from agent.errors import Missing, ResourceError
-from agent.fields import AbsolutePath, AccountId, AccountName, Doc, Parsed
+from agent.fields import AbsolutePath, AccountId, AccountName, Doc, Parsed, account_id, account_name
 from agent.host import Host
 from agent.resource import Change, Resource, State, Undoable
 
@@ -24,6 +24,11 @@ def account_text(text: str) -> str:
     if ":" in text or any(ord(letter) < 32 for letter in text):
         raise ValueError(f'"{text}" cannot stand in /etc/passwd: no ":" and no line breaks')
     return text
+
+
+def group(given: int | str) -> int | str:
+    """A group by its number or name."""
+    return account_id(given) if isinstance(given, int) else account_name(given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +48,7 @@ class User(Resource, Undoable):
         Doc("Whether it exists; one that goes leaves its home folder behind, and takes its own group (userdel(8))"),
     ] = "present"
     uid: Annotated[AccountId | None, Doc("Its number; a change takes the files in its home folder along")] = None
-    gid: Annotated[AccountId | AccountName | None, Doc("Its primary group, by name or number")] = None
+    gid: Annotated[Annotated[int | str, Parsed(group)] | None, Doc("Its primary group, by name or number")] = None
     home: Annotated[
         Annotated[AbsolutePath, Parsed(account_text)] | None,
         Doc("Its home folder, which is never moved; a new system user without one gets `/nonexistent`"),
@@ -108,9 +113,9 @@ class User(Resource, Undoable):
 
     def _make(self, host: Host, values: State, *, home: bool) -> None:
         self._check(host, values)
-        group = [] if "gid" in values else ["-g", self.name] if self.name in host.accounts.groups else ["-U"]
+        own = ["-g", self.name] if self.name in host.accounts.groups else ["-U"]
         filled = (_OF_SYSTEM if self.system else _OF_PEOPLE) | dict(values)
-        words = ["-r"] * self.system + ["-m" if home else "-M"] + group + _options(filled)
+        words = ["-r"] * self.system + ["-m" if home else "-M"] + own * ("gid" not in values) + _options(filled)
         host.accounts.change(["useradd", *words, self.name])
         if values.get("locked") is False:
             raise self._no_password()
@@ -128,9 +133,9 @@ class User(Resource, Undoable):
         """Say what useradd(8) would say less clearly, before anything is changed."""
         if "uid" in values:
             host.accounts.check_uid(values["uid"], self.name)
-        for group in (*values.get("groups", ()), *([values["gid"]] if "gid" in values else [])):
-            if not host.accounts.has_group(group):
-                raise Missing(f"the group {group} does not exist", hint=f"declare [group.{group}]")
+        for needed in (*values.get("groups", ()), *([values["gid"]] if "gid" in values else [])):
+            if not host.accounts.has_group(needed):
+                raise Missing(f"the group {needed} does not exist", hint="declare it, or require what makes it")
 
     def _no_password(self) -> ResourceError:
         return ResourceError(
