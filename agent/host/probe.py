@@ -87,8 +87,9 @@ def _connected(at: Service, url: str, deadline: float, timeout: float) -> socket
             if time.monotonic() + _PAUSE >= deadline:
                 raise ResourceError(f"{url}: nothing listens there (refused for {timeout:g} s)") from None
             time.sleep(_PAUSE)
-        except socket.gaierror as error:
-            raise ResourceError(f"{url}: {at.host} cannot be resolved: {error.strerror}") from None
+        except (socket.gaierror, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or "it is not a host name"
+            raise ResourceError(f"{url}: {at.host} cannot be resolved: {why}") from None
 
 
 def _encrypted(plain: socket.socket, at: Service, url: str, verify: bool) -> tuple[socket.socket, str]:

@@ -168,6 +168,7 @@ class TestConnect:
 
     def test_a_name_that_does_not_resolve(self) -> None:
         assert "cannot be resolved" in failure(connect="tcp://no-such-host.invalid:1", timeout="2s").summary
+        assert "it is not a host name" in failure(connect="tcp://a..b:1").summary
 
 
 class TestMail:
