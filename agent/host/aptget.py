@@ -47,10 +47,16 @@ class Outcome:
     result: Result
     failed: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def end(self) -> str:
-        """The end of what apt and dpkg said."""
-        said = [*self.result.stdout.strip().splitlines()[-4:], *self.result.stderr.strip().splitlines()[-12:]]
+    def about(self, name: str) -> str:
+        """What was said while dpkg worked on a package that failed, or else the end of what apt and dpkg said."""
+        out, err = self.result.stdout.splitlines(), self.result.stderr.splitlines()
+        mark = f"dpkg: error processing package {name} "
+        at = next((number for number, line in enumerate(err) if line.startswith(mark)), None)
+        if at is None:
+            said = [*out[-4:], *err[-12:]]
+        else:
+            begun = [number for number, line in enumerate(out) if re.match(rf"\w[\w ]* {re.escape(name)} \(", line)]
+            said = [*out[begun[-1] :][:8], *err[max(at - 8, 0) : at + 2]] if begun else err[max(at - 12, 0) : at + 2]
         return "\n".join(line.rstrip() for line in said if line.strip())
 
 

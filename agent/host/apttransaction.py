@@ -183,10 +183,11 @@ class Transaction:
             names = [name for name in request.unmet() if not (request.remove and self._dpkg.is_gone(name))]
             if not names or request.id in self.errors:
                 continue
+            names.sort(key=lambda name: name not in outcome.failed)
             own = [f"{name}: {outcome.failed[name]}" for name in names if name in outcome.failed]
             verb = "removed" if request.remove else "installed"
             self.errors[request.id] = ResourceError(
-                own[0] if own else f"{', '.join(names)} could not be {verb}", detail=outcome.end
+                own[0] if own else f"{', '.join(names)} could not be {verb}", detail=outcome.about(names[0])
             )
 
     # --- afterwards ----------------------------------------------------------------------------------------------
@@ -199,7 +200,7 @@ class Transaction:
             self._dpkg.forget()
             for request in [request for request in requests if request.unmet()]:
                 text = f"{', '.join(request.unmet())} could not be purged"
-                self.errors[request.id] = ResourceError(text, detail=outcome.end)
+                self.errors[request.id] = ResourceError(text, detail=outcome.about(request.unmet()[0]))
 
     def _set_holds(self) -> None:
         for hold, word in ((True, "hold"), (False, "unhold")):
