@@ -10,16 +10,22 @@ from agent.cli.options import Common, common_options, shipped_states
 from agent.errors import UsageError
 
 
-@click.command(epilog="Examples:\n\n\b\n  agent docs            kinds and states\n  agent docs file       fields of a kind\n"
-               "  agent docs postfix    parameters of a state")  # fmt: skip
+@click.command(
+    epilog="Examples:\n\n\b\n  agent docs            kinds and states\n  agent docs file       fields of a kind\n"
+    "  agent docs postfix    parameters of a state",
+)
 @click.argument("subject", required=False, metavar="[KIND|STATE]")
+@click.option("--write", metavar="FOLDER", help="Write all pages of kinds and shipped states into a folder.")
 @common_options
-def docs(subject: str | None, common: Common) -> int:
+def docs(subject: str | None, write: str | None, common: Common) -> int:
     """Print the reference of a kind's fields or a state's parameters, in Markdown."""
     from agent.declaration.document import nearest
     from agent.report.reference import index, kind_page, state_page, states_in
     from agent.resources import KINDS
 
+    if write is not None:
+        _write_pages(Path(write))
+        return 0
     trees = [tree for tree in (_beside_site(common), shipped_states()) if tree is not None]
     states = states_in(trees)
     if subject is None:
@@ -38,3 +44,12 @@ def _beside_site(common: Common) -> Path | None:
         return common.site_path.parent / "states"
     except UsageError:
         return None
+
+
+def _write_pages(folder: Path) -> None:
+    from agent.report.reference import pages
+
+    for name, text in pages(shipped_states() or Path("states")).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.declaration.document import Reader
-from agent.declaration.parameters import MISSING, read_parameters
+from agent.declaration.parameters import MISSING, Parameter, read_parameters
 from agent.declaration.schema import FieldDoc, field_docs
 from agent.errors import DeclarationError
 from agent.resources import KINDS, kind_class
@@ -69,7 +69,7 @@ def _plural(word: str) -> str:
 
 
 def _literal(value: Any) -> str:
-    if value is None or value == [] or value == {}:
+    if value is None or (isinstance(value, list | dict) and not value):
         return ""
     return (
         f"`{str(value).lower()}`"
@@ -128,8 +128,8 @@ def state_page(name: str, path: Path) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _parameter_type(parameter: Any) -> str:
-    words = parameter.type + (f" of {parameter.of}" if parameter.of else "")
+def _parameter_type(parameter: Parameter) -> str:
+    words: str = parameter.type + (f" of {parameter.of}" if parameter.of else "")
     if parameter.choices:
         words += ": " + ", ".join(f"`{choice}`" for choice in parameter.choices)
     bounds = [f"at least {parameter.minimum}"] * (parameter.minimum is not None)
@@ -149,3 +149,12 @@ def index(states: Mapping[str, Path]) -> str:
         summary = document.data.get("state", {}).get("summary", "") if document else "(cannot be read)"
         lines.append(f"- `{name}`: {summary}")
     return "\n".join(lines) + "\n"
+
+
+def pages(tree: Path) -> dict[str, str]:
+    """All pages of the reference by their path below docs/reference; states are those of one tree."""
+    states = states_in([tree])
+    found = {"README.md": index(states)}
+    found |= {f"kinds/{kind}.md": kind_page(kind) for kind in KINDS}
+    found |= {f"states/{name}.md": state_page(name, path) for name, path in states.items()}
+    return found
