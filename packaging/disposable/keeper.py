@@ -66,13 +66,14 @@ def configure(host: Host) -> None:
     content = {
         "etc/hostname": f"{host.name}\n",
         "etc/hosts": f"127.0.0.1 localhost\n{names}\n::1 localhost ip6-localhost ip6-loopback\n",
-        "etc/machine-id": "",
+        "etc/machine-id": "",  # not missing, which would be a first boot with all its presets
         "etc/resolv.conf": "",
         "etc/apt/apt.conf.d/90proxy": f'Acquire::http::Proxy "http://{SUBNET}.1:{proxy_port(host)}";\n',
     }
     for path, text in content.items():
         (host.root / path).unlink(missing_ok=True)
         (host.root / path).write_text(text)
+    (host.root / "var/lib/dbus/machine-id").unlink(missing_ok=True)
     fuse = host.folder / "fuse"
     os.mknod(fuse, stat.S_IFCHR, os.makedev(10, 229))
     fuse.chmod(0o666)
