@@ -155,8 +155,8 @@ class Refreshable:
         raise NotImplementedError
 
     def fulfils_refresh(self, change: Change) -> bool:
-        """Whether a change of its own does what a refresh would: a service that is started needs no restart."""
-        return change.touches("running")
+        """Whether a change of its own already does what a refresh would."""
+        raise NotImplementedError
 
     def refresh(self, host: Host, causes: Sequence[str]) -> None:
         """Do it, or raise ResourceError."""

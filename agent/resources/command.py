@@ -141,6 +141,10 @@ class Command(Resource, Refreshable):
     def refresh_action(self, causes: Sequence[str]) -> str:  # noqa: ARG002
         return "run"
 
+    def fulfils_refresh(self, change: Change) -> bool:  # noqa: ARG002
+        """Never: one that refreshes has no change of its own."""
+        return False
+
     def refresh(self, host: Host, causes: Sequence[str]) -> None:  # noqa: ARG002
         if not self._guards() or self._need(host) is not None:
             self._start(self.run, accept=(0,))

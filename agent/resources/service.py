@@ -151,6 +151,10 @@ class Service(Resource, Refreshable, Prefetching, Undoable):
     def refresh_action(self, causes: Sequence[str]) -> str:
         return "restart" if any(cause in self.restart_on for cause in causes) else "reload"
 
+    def fulfils_refresh(self, change: Change) -> bool:
+        """A service that is started needs no restart."""
+        return change.touches("running")
+
     def refresh(self, host: Host, causes: Sequence[str]) -> None:
         """Restart or reload it; one that is not to run is left alone."""
         unit = self._fresh(host)
