@@ -7,7 +7,7 @@ import time
 import zlib
 from pathlib import Path
 
-from disposable.machine import BASES, CACHE, locked, say, sh
+from disposable.machine import BASES, CACHE, CONTAINED, locked, say, sh
 
 SUITE = "trixie"
 DEFAULT_MIRROR = "http://deb.debian.org/debian"
@@ -76,7 +76,8 @@ def build(root: Path) -> Path:
     BASES.mkdir(exist_ok=True)
     root.mkdir(mode=0o755)
     use_proxy_of_apt()
-    sh("debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(root), mirrors()[0])
+    options = "--variant=minbase", f"--include={PACKAGES}"
+    sh(*CONTAINED, "debootstrap", *options, SUITE, str(root), mirrors()[0])
     (root / "etc/default/locale").write_text("LANG=C.UTF-8\n")
     (root / "etc/apt/sources.list").unlink(missing_ok=True)
     (root / "etc/apt/sources.list.d/debian.sources").write_text(sources())

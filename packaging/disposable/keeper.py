@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from disposable.base import use_proxy_of_apt
 from disposable.host import Host, cgroups, clear_cgroups, remove
-from disposable.machine import BASES, PROGRAM, REALM, SUBNET, say, sh
+from disposable.machine import BASES, CONTAINED, PROGRAM, REALM, SUBNET, say, sh
 from disposable.proxy import serve_packages
 
 
@@ -83,9 +83,7 @@ def boot_once(host: Host, owners: Sequence[int]) -> bool:
     """Boots and waits for the end; true if the host is to come up again."""
     clear_cgroups(host)
     # Every boot has a network namespace of its own: a reboot forgets addresses and firewall rules.
-    die_with_me = "setpriv", "--pdeathsig", "KILL"
-    unshare = "unshare", "--mount", "--propagation", "slave", "--net", "--pid", "--mount-proc", "--fork", "--kill-child"
-    child = subprocess.Popen([*die_with_me, *unshare, *PROGRAM, "_boot", host.name])
+    child = subprocess.Popen([*CONTAINED, "--net", *PROGRAM, "_boot", host.name])
     ended = os.pidfd_open(child.pid)
     ready, _, _ = select.select([ended, *owners], [], [])
     os.close(ended)

@@ -21,6 +21,12 @@ SUBNET = "10.213.77"
 PROGRAM = (sys.executable, str(Path(sys.argv[0]).resolve()))
 """How a process of this program starts another one."""
 
+CONTAINED = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("unshare", "--mount", "--propagation", "slave", "--pid", "--mount-proc", "--fork", "--kill-child"),
+)
+"""Before a command: it, all that it starts and all that it mounts end with the process that runs it."""
+
 
 class HostError(Exception):
     """Something went wrong; the message is all that the user needs."""
