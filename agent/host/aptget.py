@@ -36,7 +36,11 @@ _OPTIONS = (
     *("-o", "APT::Get::AutomaticRemove=false"),
     *("-o", "APT::Color=0"),
 )
-_CONTENDED = re.compile(r"Could not get lock|(?:was|is) locked by|Resource temporarily unavailable")
+# Said by apt-get, apt-mark, dpkg and debconf; a maintainer script that complains of another lock is no reason to wait.
+_CONTENDED = re.compile(
+    r"^E: (Could not get lock|Unable to lock|Unable to acquire)|frontend lock was locked by|^debconf: .* is locked by",
+    re.MULTILINE,
+)
 _SIMULATED = re.compile(r"^(Inst|Remv|Purg) (\S+)", re.MULTILINE)
 
 
@@ -169,8 +173,8 @@ def split_status(rest: str) -> tuple[str, str, str]:
 
 def status_text(kind: str, rest: str) -> str:
     """A line of APT::Status-Fd in words, such as `installing postfix (45 %)`; nothing for what says nothing."""
-    if kind not in ("dlstatus", "pmstatus"):
+    subject, percent, message = split_status(rest)
+    if kind not in ("dlstatus", "pmstatus") or subject == "dpkg-exec":
         return ""
-    _, percent, message = split_status(rest)
     words = re.sub(r" \([\w-]+\)$", "", message) if kind == "pmstatus" else message
     return f"{words[:1].lower()}{words[1:]} ({float(percent):.0f} %)" if words else ""

@@ -206,6 +206,10 @@ class Transaction:
         for hold, word in ((True, "hold"), (False, "unhold")):
             requests = [request for request in self._alive() if request.hold is hold]
             names = [name for request in requests for name in request.packages if self._dpkg.is_held(name) is not hold]
-            if names:
+            if not names:
+                continue
+            try:
                 self._apt.must(["apt-mark", word, *names])
-                self._dpkg.forget()
+            except ResourceError as error:
+                self.errors.update({request.id: error for request in requests})
+            self._dpkg.forget()

@@ -179,22 +179,17 @@ class Apt(Resource, Prefetching, Groupable, Undoable):
         return f"{verb} {label}{actual} → {choice or self._wanted}"
 
     def _choice(self, host: Host, name: str) -> str:
+        policy = None
         with suppress(ResourceError):
             policy = host.dpkg.policy(name, self.release)
-            return (policy and policy.choice(self.version)) or ""
-        return ""
+        return (policy and policy.choice(self.version)) or ""
 
     def _request(self, host: Host) -> Request:
         """What it asks of apt."""
         return Request(
-            id=self.id,
-            packages=tuple(self.names),
-            unmet=lambda: self._unmet(host),
-            remove=self.leaving,
-            purge=self.ensure == "purged",
-            version=self.version,
-            release=self.release,
-            recommends=self.recommends,
+            id=self.id, packages=tuple(self.names), unmet=lambda: self._unmet(host),
+            remove=self.leaving, purge=self.ensure == "purged",
+            version=self.version, release=self.release, recommends=self.recommends,
             hold=None if self.leaving else self.hold,
             may_change_held=self.hold is not None,
             answers=tuple(self._answers()),
