@@ -132,6 +132,10 @@ class Resource:
         """A few words for the plan where they say more than the list of attributes does, or nothing."""
         return ""
 
+    def preview(self, host: Host, change: Change) -> Sequence[str]:  # noqa: ARG002
+        """What will be carried out, word for word, where attributes alone do not say it: SQL, rules. No secrets."""
+        return ()
+
     def text_of(self, state: State | None) -> bytes | None:  # noqa: ARG002
         """The content of a state that a text diff is made of; None where there is none to show."""
         return None

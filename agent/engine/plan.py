@@ -111,6 +111,7 @@ class Planner:
         step.diff = diff_of(resource, change)
         try:
             step.note = resource.summary(self._host, change)
+            step.preview = list(resource.preview(self._host, change))
             step.cause = "intent" if self._was_set_to(step.id, change.desired) is not True else "drift"
         except AgentError:
             step.cause = "intent"

@@ -28,7 +28,7 @@ _DIFF_LINES = 4000
 class Step:
     """One resource in one run: outcome, why (`cause`: intent, drift, refresh or None), and what differs.
 
-    `note` is a few words for people, `refresh` the word for what a refresh does and `refresh_causes` why.
+    `preview` is what will be carried out word for word, `note` is a few words for people, `refresh` the word for what a refresh does and `refresh_causes` why.
     """
 
     entry: Entry
@@ -36,6 +36,7 @@ class Step:
     cause: str | None = None
     change: Change | None = None
     diff: str | None = None
+    preview: list[str] = field(default_factory=list)
     note: str = ""
     refresh: str = ""
     refresh_causes: list[str] = field(default_factory=list)

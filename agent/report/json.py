@@ -27,6 +27,7 @@ def row(step: Step) -> dict[str, Any]:
             for each in changes
         ],
         "diff": step.diff,
+        "preview": step.preview or None,
         "refresh": {"action": step.refresh, "causes": step.refresh_causes} if step.refresh_causes else None,
         "note": step.note or None,
         "error": step.error,

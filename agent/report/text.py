@@ -51,6 +51,7 @@ def step_lines(step: Step, style: Style, *, verbose: bool = False) -> Iterator[s
         yield from (f"    {visible(line)}" for line in step.error.splitlines())
     if step.change is not None and step.outcome != BLOCKED:
         yield from _attribute_lines(step, style, verbose)
+        yield from (f"    {visible(line)}" for text in step.preview for line in text.splitlines())
     if step.refresh_causes and step.outcome not in ("would-refresh", "refreshed"):
         yield f"    then {step.refresh} ({', '.join(step.refresh_causes)})"
 
