@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.errors import ResourceError
+from agent.fields import absolute_path
 
 if TYPE_CHECKING:
     import socket
 
 PORTS = {"tcp": None, "tls": None, "smtp": 25, "smtps": 465, "imap": 143, "imaps": 993}
+_UNIX = "unix://"
 _TLS = frozenset({"tls", "smtps", "imaps"})
 _PAUSE = 0.2
 _MOST = 1 << 16
@@ -20,7 +22,7 @@ _MOST = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Where a service is and how it is spoken to."""
+    """Where a service is (`host` is a path where the scheme is `unix`) and how it is spoken to."""
 
     scheme: str
     host: str
@@ -38,10 +40,18 @@ class Service:
 
 
 def service(url: str) -> Service:
-    """The service that a URL such as `imaps://mail.example.net` or `tcp://[::1]:5432` names; raises ValueError."""
+    """The service that a URL such as `imaps://mail.example.net`, `tcp://[::1]:5432` or `unix:///run/x` names.
+
+    Raises ValueError.
+    """
     from urllib.parse import urlsplit
 
-    wrong = f'"{url}" is not a service: write {", ".join(PORTS)} and "://host:port", such as "smtp://localhost:25"'
+    if url.startswith(_UNIX):
+        return Service("unix", absolute_path(url.removeprefix(_UNIX)), 0)
+    wrong = (
+        f'"{url}" is not a service: write {", ".join(PORTS)} and "://host:port", such as "smtp://localhost:25", '
+        f'or "{_UNIX}/path"'
+    )
     try:
         parts = urlsplit(url)
         port = parts.port or PORTS.get(parts.scheme)
@@ -54,11 +64,12 @@ def service(url: str) -> Service:
     return Service(parts.scheme, parts.hostname, port)
 
 
-def probe(url: str, *, banner: str | None, timeout: float, verify: bool) -> str:
+def probe(url: str, *, banner: str | None, timeout: float, verify: bool, send: str = "") -> str:
     """Connect, begin TLS where the scheme says so, and give what the service says.
 
-    A refused connection is tried again until the time is over: a service that was just started needs a moment.
-    `banner` is a regular expression to be found in what it says (for SMTP, also in its answer to EHLO).
+    `send` is said to it first, where the scheme names no protocol. A refused connection is tried again until the
+    time is over: a service that was just started needs a moment. `banner` is a regular expression to be found in
+    what it says (for SMTP, also in its answer to EHLO).
     Raises ResourceError with what was expected and what came.
     """
     at = service(url)
@@ -66,10 +77,10 @@ def probe(url: str, *, banner: str | None, timeout: float, verify: bool) -> str:
     try:
         with _connected(at, url, deadline, timeout) as plain:
             if not at.encrypted:
-                return _listen(_Talk(plain, deadline), at, url, banner)
+                return _listen(_Talk(plain, deadline), at, url, banner, send)
             stream, spoken = _encrypted(plain, at, url, verify)
             with stream:
-                said = _listen(_Talk(stream, deadline), at, url, banner)
+                said = _listen(_Talk(stream, deadline), at, url, banner, send)
                 return f"{said} ({spoken})" if said != "connected" else spoken
     except TimeoutError:
         raise ResourceError(f"{url} did not answer within {timeout:g} s") from None
@@ -82,14 +93,29 @@ def _connected(at: Service, url: str, deadline: float, timeout: float) -> socket
 
     while True:
         try:
-            return socket.create_connection((at.host, at.port), timeout=max(deadline - time.monotonic(), 0.01))
-        except ConnectionRefusedError:
+            return _opened(at, max(deadline - time.monotonic(), 0.01))
+        except (ConnectionRefusedError, FileNotFoundError):
             if time.monotonic() + _PAUSE >= deadline:
                 raise ResourceError(f"{url}: nothing listens there (refused for {timeout:g} s)") from None
             time.sleep(_PAUSE)
         except (socket.gaierror, UnicodeError) as error:
             why = getattr(error, "strerror", None) or "it is not a host name"
             raise ResourceError(f"{url}: {at.host} cannot be resolved: {why}") from None
+
+
+def _opened(at: Service, timeout: float) -> socket.socket:
+    import socket
+
+    if at.scheme != "unix":
+        return socket.create_connection((at.host, at.port), timeout=timeout)
+    stream = socket.socket(socket.AF_UNIX)
+    stream.settimeout(timeout)
+    try:
+        stream.connect(at.host)
+    except OSError:
+        stream.close()
+        raise
+    return stream
 
 
 def _encrypted(plain: socket.socket, at: Service, url: str, verify: bool) -> tuple[socket.socket, str]:
@@ -144,9 +170,9 @@ class _Talk:
             lines.append(self.line())
         return "\n".join(lines)
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, end: str = "\r\n") -> None:
         """Send one line."""
-        self._stream.sendall(text.encode() + b"\r\n")
+        self._stream.sendall((text + end).encode())
 
     def until(self, pattern: str) -> bool:
         """Listen until this is found, all is said or the time is over."""
@@ -163,11 +189,12 @@ class _Talk:
         return self.heard + self._rest.decode("utf-8", "replace")
 
 
-def _listen(talk: _Talk, at: Service, url: str, banner: str | None) -> str:
+def _listen(talk: _Talk, at: Service, url: str, banner: str | None, send: str) -> str:
     if at.protocol == "smtp":
         return _smtp(talk, url, banner)
     if at.protocol == "imap":
         return _imap(talk, url, banner)
+    talk.say(send, end="")
     if banner is None:
         return "connected"
     if not talk.until(banner):

@@ -46,9 +46,11 @@ class Check(Resource, Checking):
         Parsed(_service_url),
         Doc(
             "A service to connect to: `tcp://host:port`, `tls://host:port` (handshake), `smtp://host` (greeting, EHLO),"
-            " `imap://host` (greeting), `smtps://host`, `imaps://host` (TLS at once); IPv6 addresses in brackets"
+            " `imap://host` (greeting), `smtps://host`, `imaps://host` (TLS at once), `unix:///path` (a socket); IPv6 "
+            "addresses in brackets"
         ),
     ] = None
+    send: Annotated[str | None, Doc("What to say first over `tcp`, `tls` and `unix`")] = None
     expect: Annotated[
         int | str | dict[str, int | str] | None,
         Doc(
@@ -77,6 +79,8 @@ class Check(Resource, Checking):
                     yield f'expect: "{value}" is not a regular expression: {error}'
         for key in wanted.keys() & ({"banner"} if self.run is not None else {"status", "output"}):
             yield f"expect: {key} has no meaning with {'run' if self.run is not None else 'connect'}"
+        if self.send is not None and not (self.connect and not service(self.connect).protocol):
+            yield "send has a meaning only with tcp, tls and unix"
         if self.verify and not (self.connect and service(self.connect).encrypted):
             yield "verify has a meaning only with tls, smtps and imaps"
 
@@ -100,7 +104,8 @@ class Check(Resource, Checking):
         """Run the check; gives what was seen, raises ResourceError with what was expected and what came."""
         wanted = self._wanted()
         if self.connect is not None:
-            return probe(self.connect, banner=wanted.get("banner"), timeout=seconds(self.timeout), verify=self.verify)
+            limit, banner = seconds(self.timeout), wanted.get("banner")
+            return probe(self.connect, banner=banner, timeout=limit, verify=self.verify, send=self.send or "")
         return self._run(self.run or [], wanted.get("status", 0), wanted.get("output"))
 
     def _run(self, command: list[str], status: int, output: str | None) -> str:

@@ -236,13 +236,44 @@ class TestTls:
 class TestDeclaration:
     @pytest.mark.parametrize(
         "url",
-        ["localhost:25", "http://x", "tcp://x", "tcp://:1", "tcp://x:99999", "smtp://u@x", "smtp://x/y", "tcp://x:1?q"],
+        [
+            "localhost:25",
+            "http://x",
+            "tcp://x",
+            "tcp://:1",
+            "tcp://x:99999",
+            "smtp://u@x",
+            "smtp://x/y",
+            "unix://run/x",
+        ],
     )
     def test_wrong_urls(self, url: str) -> None:
-        with pytest.raises(ValueError, match=r"tcp|port"):
+        with pytest.raises(ValueError, match=r"tcp|port|path"):
             service(url)
 
+    def test_what_is_said_first_decides_the_answer(self, serve: Serve) -> None:
+        port = serve(answers=(b"action=DUNNO\n",))
+        assert seen(connect=f"tcp://127.0.0.1:{port}", send="request=x\n\n", expect="^action=") == "action=DUNNO"
+
+    def test_a_socket_in_the_file_system(self, tmp_path: Path) -> None:
+        path = tmp_path / "socket"
+
+        def talk() -> None:
+            time.sleep(0.3)
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(path))
+                listener.listen()
+                with listener.accept()[0] as stream:
+                    stream.sendall(b"heard " + stream.recv(100))
+
+        threading.Thread(target=talk, daemon=True).start()
+        assert seen(connect=f"unix://{path}", send="hello", expect="hello") == "heard hello"
+        path.unlink()
+        error = failure(connect=f"unix://{path}", timeout="100ms")
+        assert "nothing listens there" in str(error)
+
     def test_urls(self) -> None:
+        assert service("unix:///run//x/socket").host == "/run/x/socket"
         assert service("smtp://mail.example").port == 25
         assert service("imaps://[2001:db8::1]").port == 993
         assert service("tcp://[2001:db8::1]:80").host == "2001:db8::1"
@@ -260,6 +291,8 @@ class TestDeclaration:
             {"run": ["true"], "verify": True},
             {"connect": "tcp://x:1", "expect": 0},
             {"connect": "tcp://x:1", "verify": True},
+            {"connect": "smtp://x", "send": "QUIT\r\n"},
+            {"run": ["true"], "send": "x"},
         ],
     )
     def test_problems(self, fields: dict[str, Any]) -> None:
