@@ -59,7 +59,7 @@ def _applied(engine: Engine, targets: tuple[str, ...], wait: bool, common: Commo
     def ended(step: Step) -> None:
         if not common.as_json and not common.quiet:
             progress.clear()
-            for line in step_lines(step, style, verbose=common.verbose):
+            for line in step_lines(step, style, verbose=common.verbose, brief=True):
                 print(line)
             sys.stdout.flush()
 

@@ -42,15 +42,15 @@ def visible(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
-def step_lines(step: Step, style: Style, *, verbose: bool = False) -> Iterator[str]:
-    """The lines of one step: what happens to which resource, and what differs."""
+def step_lines(step: Step, style: Style, *, verbose: bool = False, brief: bool = False) -> Iterator[str]:
+    """The lines of one step: what happens to which resource, and what differs; `brief` cuts long diffs short."""
     symbol = _SYMBOLS[step.outcome]
     head = f"{style.paint(_COLOURS[symbol], symbol)} {step.id:<{_ID_WIDTH}} {visible(_remark(step))}"
     yield head.rstrip()
     if step.error and step.outcome in (FAILED, BLOCKED):
         yield from (f"    {visible(line)}" for line in step.error.splitlines())
     if step.change is not None and step.outcome != BLOCKED:
-        yield from _attribute_lines(step, style, verbose)
+        yield from _attribute_lines(step, style, verbose, brief)
         yield from (f"    {visible(line)}" for text in step.preview for line in text.splitlines())
     if step.refresh_causes and step.outcome not in ("would-refresh", "refreshed"):
         yield f"    then {step.refresh} ({', '.join(step.refresh_causes)})"
@@ -68,7 +68,7 @@ def _remark(step: Step) -> str:
     return (step.note or step.entry.source) + drifted
 
 
-def _attribute_lines(step: Step, style: Style, verbose: bool) -> Iterator[str]:
+def _attribute_lines(step: Step, style: Style, verbose: bool, brief: bool) -> Iterator[str]:
     change = step.change
     assert change is not None
     if change.actual is not None and change.desired is not None:
@@ -80,7 +80,7 @@ def _attribute_lines(step: Step, style: Style, verbose: bool) -> Iterator[str]:
                 yield f"    {'content':<{width}} {_value(each.actual)} → {_value(each.desired)}"
     if step.diff is not None and (change.desired is not None or verbose):
         yield "    content"
-        yield from _diff_lines(step.diff, style, whole=verbose or change.actual is not None)
+        yield from _diff_lines(step.diff, style, whole=verbose or (change.actual is not None and not brief))
 
 
 def _diff_lines(diff: str, style: Style, *, whole: bool) -> Iterator[str]:

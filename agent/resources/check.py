@@ -113,7 +113,7 @@ class Check(Resource, Checking):
         said = result.stdout + result.stderr
         found = re.search(output, said, re.MULTILINE) if output is not None else None
         if result.status == status and (output is None or found):
-            return f"exit status {status}" if found is None else _line_of(said, found.start())
+            return (_line_of(said, found.start()) if found else "") or f"exit status {status}"
         expected = f"exit status {status}" + (f" and {output}" if output is not None else "")
         came = "\n".join([f"exit status {result.status}", *said.strip().splitlines()[-_SHOWN_LINES:]])
         raise ResourceError(
