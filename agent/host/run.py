@@ -102,6 +102,24 @@ def run(
     return result
 
 
+def observe(command: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT) -> Result:
+    """Run a program that only looks, whatever its exit status: `run` without `sh`.
+
+    A check of an unchanged host starts few programs, mostly one, and importing `sh` takes longer than all else in it.
+    Raises Missing where the program is not installed, CommandFailed on time-out.
+    """
+    import subprocess
+
+    words = [find_program(command[0]), *command[1:]]
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, env=environment(), timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise CommandFailed(f"{' '.join(command)} did not end within {timeout:g} s") from None
+    return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+
 def _wait(process: Any, shown: str, timeout: float) -> Any:
     """Wait for the end of a process; after `timeout` seconds its whole process group is killed.
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from agent.errors import CommandFailed, ResourceError
-from agent.host.run import Result, failure, run
+from agent.host.run import Result, failure, observe, run
 from agent.host.unit import PROPERTIES, Unit, parse_units
 
 BOOTED = "/run/systemd/system"
@@ -158,7 +158,7 @@ def _note(run_dir: str, unit: Unit) -> str:
 
 
 def _show(names: Sequence[str]) -> Result:
-    return run(["systemctl", "show", f"--property={PROPERTIES}", "--", *names], accept=None)
+    return observe(["systemctl", "show", f"--property={PROPERTIES}", "--", *names])
 
 
 def _journal(name: str, since: float) -> str:

@@ -237,8 +237,8 @@ def test_many_units_cost_one_call(host: Host, monkeypatch: pytest.MonkeyPatch) -
     write("sa-b.service", SLEEP)
     services = [Service(name=name) for name in ("sa-b", "cron", "sa-a", "sa-b.service", "sa-none", "dbus.socket")]
     calls: list[list[str]] = []
-    real = units.run
-    monkeypatch.setattr(units, "run", lambda words, **options: (calls.append(words), real(words, **options))[1])
+    real = units.observe
+    monkeypatch.setattr(units, "observe", lambda words: (calls.append(words), real(words))[1])
     Service.prefetch(host, services)
     states = {service.name: service.read(host) for service in services if service.name != "sa-none"}
     with pytest.raises(Missing):
