@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf", "armv6l": "armhf", "i686": "i386"}
+_DEBIAN_ARCHITECTURES = {
+    "x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf", "armv6l": "armhf", "i686": "i386", "ppc64le": "ppc64el",
+}  # fmt: skip
+_HALF_AS_WIDE = {"amd64": "i386", "arm64": "armhf"}
 
 
 def _lines(path: str) -> list[str]:
@@ -41,6 +45,12 @@ def _fqdn() -> str:
     return short
 
 
+def _architecture() -> str:
+    """Debian's name of the architecture that programs are built for: Raspberry Pi OS has 32 bits on a 64 bit kernel."""
+    name = _DEBIAN_ARCHITECTURES.get(os.uname().machine, os.uname().machine)
+    return _HALF_AS_WIDE.get(name, name) if sys.maxsize < 2**32 else name
+
+
 def _memory_mb() -> int:
     for line in _lines("/proc/meminfo"):
         if line.startswith("MemTotal:"):
@@ -60,10 +70,7 @@ FACTS: dict[str, tuple[str, Callable[[], Any]]] = {
     "os_id": ('The distribution: "debian", "raspbian"', lambda: _os_release("ID")),
     "os_version": ('The release\'s number, such as "13"', lambda: _os_release("VERSION_ID")),
     "os_codename": ('The release\'s name, such as "trixie"', lambda: _os_release("VERSION_CODENAME")),
-    "arch": (
-        'Debian\'s name of the architecture, such as "arm64"',
-        lambda: _DEBIAN_ARCHITECTURES.get(os.uname().machine, os.uname().machine),
-    ),
+    "arch": ('Debian\'s name of the architecture, such as "arm64"', _architecture),
     "kernel": ("The kernel's release", lambda: os.uname().release),
     "cpus": ("How many processors there are", lambda: os.cpu_count() or 1),
     "cpu_has_aes": ("Whether the processor has AES instructions", _cpu_has_aes),

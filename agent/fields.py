@@ -39,9 +39,11 @@ class Parsed:
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|min|s|m|h|d|w)")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", re.IGNORECASE)
-_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.IGNORECASE)
+_NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,9})?)"
+_DURATION_PART = re.compile(_NUMBER + "(ms|min|s|m|h|d|w)")
+_SIZE = re.compile(_NUMBER + " ?([kmgt]i?)?b?", re.IGNORECASE | re.ASCII)
+_LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)", re.IGNORECASE | re.ASCII)
 
 
 def seconds(text: str) -> float:
@@ -57,7 +59,9 @@ def byte_count(text: str) -> int:
     found = _SIZE.fullmatch(text)
     if not found:
         raise ValueError(f'"{text}" is not a size: write a number and a unit, such as "25MB" or "512KiB"')
-    return int(float(found[1]) * _BYTES[(found[2] or "").lower()])
+    whole, _, fraction = found[1].partition(".")
+    unit = _BYTES[(found[2] or "").lower()]
+    return int(whole + fraction) * unit // int(10 ** len(fraction))
 
 
 def absolute_path(text: str) -> str:
@@ -90,7 +94,7 @@ def hostname(text: str) -> str:
 def email(text: str) -> str:
     """A mail address `local@domain` (RFC 5321, without quoted local parts)."""
     local, at, domain = text.rpartition("@")
-    if not at or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", local):
+    if not at or len(local) > 64 or not _LOCAL_PART.fullmatch(local):
         raise ValueError(f'"{text}" is not a mail address: write "name@domain"')
     try:
         hostname(domain)
@@ -137,7 +141,7 @@ def argv(words: list[str]) -> list[str]:
 
 def account_name(text: str) -> str:
     """A user's or group's name (useradd(8)); a number is not a name."""
-    if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}\$?", text, re.IGNORECASE):
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,31}\$?", text):
         raise ValueError(f'"{text}" is not the name of a user or group')
     return text
 

@@ -32,14 +32,6 @@ class Entry:
         return self.resource.id
 
 
-class Cycle(Exception):
-    """Requirements in a circle: `path` begins and ends with the same id."""
-
-    def __init__(self, path: list[str]) -> None:
-        super().__init__(" → ".join(path))
-        self.path = path
-
-
 class Graph:
     """Entries by id, with their edges: from each to what it requires."""
 
@@ -50,23 +42,32 @@ class Graph:
     def imply(self) -> None:
         """Add the implied requirements, the surer ones first; one that would close a circle is left out.
 
-        Declared users, groups and parent places come first, then what a kind needs of its own state.
+        Declared users, groups and parent places come first, then what a kind needs of its own state. There must be no
+        cycles yet.
         """
-        self._check_cycles()
-        places = {
-            path: entry.id
-            for entry in self.entries.values()
-            if entry.resource.kind in _PLACES
-            for path in entry.resource.paths()
-        }
+        places = _places(self.entries.values())
         for entry in self.entries.values():
-            for needed in (*entry.resource.implied_requires(), *_parent_places(entry, places)):
+            for needed in entry.resource.implied_requires():
                 self._add(entry.id, needed)
+            for path in entry.resource.paths():
+                self._imply_places(entry, path, places)
         self._imply_by_state()
         for entry in self.entries.values():
             named = set(entry.requires)
             entry.implied = tuple(needed for needed in self._edges[entry.id] if needed not in named)
             entry.requires = list(self._edges[entry.id])
+
+    def _imply_places(self, entry: Entry, path: str, places: Mapping[str, Sequence[Entry]]) -> None:
+        for place in places.get(path, ()):
+            if entry.resource.kind == "gocryptfs":  # it needs its mount point
+                self._add(entry.id, place.id)
+        while path != "/":
+            path = path.rpartition("/")[0] or "/"
+            for place in places.get(path, ()):
+                if _goes(place) and _goes(entry):  # a directory can only go once it is empty
+                    self._add(place.id, entry.id)
+                else:
+                    self._add(entry.id, place.id)
 
     def _imply_by_state(self) -> None:
         by_state: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -96,13 +97,20 @@ class Graph:
                     stack.append(needed)
         return False
 
-    def _check_cycles(self) -> None:
+    def cycles(self) -> list[list[str]]:
+        """Requirements in a circle, each as ids of which the last is the first again; one circle of every knot."""
+        found: list[list[str]] = []
         done: set[str] = set()
         for id in self._edges:
             if id not in done:
-                self._walk(id, done)
+                found += self._cycles_from(id, done)
+        apart: list[list[str]] = []
+        for cycle in found:
+            if all(set(cycle).isdisjoint(other) for other in apart):
+                apart.append(cycle)
+        return apart
 
-    def _walk(self, start: str, done: set[str]) -> None:
+    def _cycles_from(self, start: str, done: set[str]) -> Iterator[list[str]]:
         path: dict[str, Iterator[str]] = {start: iter(self._edges[start])}
         while path:
             current = next(reversed(path))
@@ -112,7 +120,7 @@ class Graph:
                 done.add(current)
             elif needed in path:
                 names = list(path)
-                raise Cycle([*names[names.index(needed) :], needed])
+                yield [*names[names.index(needed) :], needed]
             elif needed not in done:
                 path[needed] = iter(self._edges.get(needed, ()))
 
@@ -138,14 +146,18 @@ class Graph:
         return ordered
 
 
-def _parent_places(entry: Entry, places: Mapping[str, str]) -> Iterator[str]:
-    for path in entry.resource.paths():
-        if places.get(path, entry.id) != entry.id:
-            yield places[path]
-        while path != "/":
-            path = path.rpartition("/")[0] or "/"
-            if path in places:
-                yield places[path]
+def _places(entries: Iterable[Entry]) -> Mapping[str, Sequence[Entry]]:
+    """What stands at each path that others can lie in; a mount after the directory that it covers."""
+    found: dict[str, list[Entry]] = defaultdict(list)
+    for entry in sorted(entries, key=lambda each: each.resource.kind == "gocryptfs"):
+        if entry.resource.kind in _PLACES:
+            for path in entry.resource.paths():
+                found[path].append(entry)
+    return found
+
+
+def _goes(entry: Entry) -> bool:
+    return getattr(entry.resource, "ensure", "present") == "absent"
 
 
 def with_requirements(entries: Sequence[Entry], ids: Iterable[str]) -> set[str]:

@@ -20,11 +20,10 @@ def validate(common: Common) -> int:
     if common.as_json:
         from agent.report.json import VERSION, dumps
 
-        states = list(desired.states)
-        document = {"version": VERSION, "mode": "validate", "site": str(desired.site), "problems": []}
-        print(dumps(document | {"states": states, "resources": len(desired.entries)}))
+        document = {"version": VERSION, "mode": "validate", "site": common.shown_site, "problems": []}
+        print(dumps(document | {"states": list(desired.states), "resources": len(desired.entries)}))
     elif not common.quiet:
-        count = len(desired.entries)
-        states = f"{len(desired.states)} state{'s' * (len(desired.states) != 1)}"
-        print(f"{desired.site} is valid: {count} resource{'s' * (count != 1)}, {states}")
+        resources, states = len(desired.entries), len(desired.states)
+        counted = f"{resources} resource{'s' * (resources != 1)}, {states} state{'s' * (states != 1)}"
+        print(f"{common.shown_site} is valid: {counted}")
     return 0

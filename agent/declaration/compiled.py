@@ -19,6 +19,7 @@ from typing import Any
 
 import agent
 from agent.declaration.desired import Desired
+from agent.declaration.listing import files
 from agent.facts import FACTS
 from agent.graph import Entry
 from agent.host.secrets import SecretSource
@@ -50,7 +51,8 @@ def load(site: Path, shipped: Path | None, state_dir: Path, *, keep: bool = True
         )
         desired.fingerprint = _digest(repr((code, made_from)).encode()).hex()
         if keep:
-            _write(path, marshal.dumps((code, str(site), *made_from, _plain(desired))))
+            with contextlib.suppress(ValueError):  # a date: marshal does not know it
+                _write(path, marshal.dumps((code, str(site), marshal.dumps((*made_from, _plain(desired))))))
     return desired
 
 
@@ -85,10 +87,14 @@ def _read(path: Path, site: Path, code: Key) -> Desired | None:
         data = file.read()
     if _digest(data[_DIGEST:]) != data[:_DIGEST]:
         return None
-    kept_code, kept_site, contents, listings, used_facts, plain = marshal.loads(memoryview(data)[_DIGEST:])
-    if kept_code != code or kept_site != str(site) or not _still_true(contents, listings, used_facts):
+    try:
+        kept_code, kept_site, payload = marshal.loads(memoryview(data)[_DIGEST:])
+    except (ValueError, TypeError, EOFError):  # written by a version that kept it otherwise
         return None
-    return _desired(site, plain)
+    if kept_code != code or kept_site != str(site):
+        return None
+    contents, listings, used_facts, plain = marshal.loads(payload)
+    return _desired(site, plain) if _still_true(contents, listings, used_facts) else None
 
 
 def _still_true(
@@ -99,20 +105,21 @@ def _still_true(
             with open(name, "rb") as file:
                 if digest is None or _digest(file.read()) != digest:
                     return False
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a NUL in the path
             if digest is not None:
                 return False
     for folder, pattern, found in listings:
-        if sorted(str(path) for path in Path(folder).glob(pattern) if path.is_file()) != found:
+        if files(folder, pattern) != found:
             return False
-    return all(FACTS[name][1]() == value for name, value in used_facts.items())
+    return all(name in FACTS and FACTS[name][1]() == value for name, value in used_facts.items())
 
 
 def _write(path: Path, payload: bytes) -> None:
     """Keep the compiled form where that is possible; a host without it is only slower."""
     temporary = path.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (path.parent.parent, path.parent):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for stale in path.parent.glob(f"{path.stem}.*"):
             stale.unlink(missing_ok=True)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)

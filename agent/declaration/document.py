@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
+import os
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,8 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from agent.declaration import listing
 from agent.declaration.lines import KeyPath, Lines
 from agent.errors import Problem
+
+_DEEPEST = 64
+"""More levels than any declaration has, and few enough for every walk through a document."""
 
 
 @dataclass
@@ -45,14 +52,15 @@ def dotted(path: KeyPath) -> str:
             words.append(f"[{part}]")
         else:
             bare = part.replace("_", "").replace("-", "").isalnum() and part.isascii()
-            words.append(("." if words else "") + (part if bare else f'"{part}"'))
+            words.append(("." if words else "") + (part if bare else json.dumps(part, ensure_ascii=False)))
     return "".join(words)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """A hint with the right word that is most like this one, or nothing."""
-    found = difflib.get_close_matches(word, sorted(set(words)), n=1, cutoff=0.6)
-    return f'did you mean "{found[0]}"?' if found else ""
+    known = {each.lower(): each for each in sorted(set(words), reverse=True)}
+    found = difflib.get_close_matches(word.lower()[:200], sorted(known), n=1, cutoff=0.6)
+    return f'did you mean "{known[found[0]]}"?' if found else ""
 
 
 class Reader:
@@ -70,25 +78,26 @@ class Reader:
 
     def exists(self, path: Path) -> bool:
         """Whether a file is there; that it is not is remembered too."""
-        if path.is_file():
+        if os.path.isfile(path):
             return True
         self.contents.setdefault(str(path), None)
         return False
 
     def listing(self, folder: Path, pattern: str) -> list[Path]:
         """The files that a glob below a folder finds, in order; remembered."""
-        found = sorted(path for path in folder.glob(pattern) if path.is_file())
-        self.listings[str(folder), pattern] = [str(path) for path in found]
-        return found
+        found = listing.files(str(folder), pattern)
+        self.listings[str(folder), pattern] = found
+        return [Path(path) for path in found]
 
     def text(self, path: Path) -> str | None:
         """The text of a file, or None and a problem."""
         shown = self.shown(path)
         try:
             content = path.read_bytes()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             self.contents.setdefault(str(path), None)
-            self.problems.append(Problem(f"cannot be read: {error.strerror}", file=shown))
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            self.problems.append(Problem(f"cannot be read: {reason}", file=shown))
             return None
         self.contents[str(path)] = content
         try:
@@ -96,7 +105,7 @@ class Reader:
         except UnicodeDecodeError as error:
             line = content.count(b"\n", 0, error.start) + 1
             message = f"is not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start}"
-            self.problems.append(Problem(message, file=shown, line=line))
+            self.problems.append(Problem(message, file=shown, line=line, hint="save it as UTF-8"))
             return None
 
     def document(self, path: Path) -> Document | None:
@@ -107,18 +116,48 @@ class Reader:
         text = text.replace("\r\n", "\n")
         try:
             data = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            unfit = _unfit(data)
+        except (ValueError, RecursionError) as error:  # int() raises a plain ValueError for thousands of digits
             self.problems.append(_syntax_problem(self.shown(path), text, error))
             return None
-        return Document(path, self.shown(path), text, data)
+        document = Document(path, self.shown(path), text, data)
+        if unfit is not None:
+            self.problems.append(document.problem(unfit[1], unfit[0][:_DEEPEST]))
+            return None
+        return document
+
+
+def _unfit(data: dict[str, Any]) -> tuple[KeyPath, str] | None:
+    """What TOML's grammar allows and no document of a site needs: where it stands, and what is wrong with it."""
+    stack: list[tuple[KeyPath, Any]] = [((), data)]
+    while stack:
+        path, value = stack.pop()
+        if len(path) > _DEEPEST:
+            return path, f"nested too deeply: {_DEEPEST} levels are the most"
+        if isinstance(value, dict):
+            stack += [((*path, key), item) for key, item in value.items()]
+        elif isinstance(value, list):
+            stack += [((*path, i), item) for i, item in enumerate(value)]
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            return path, "a whole number has 64 bits at most"
+    return None
 
 
 def _syntax_problem(shown: str, text: str, error: Exception) -> Problem:
     message, _, place = str(error).partition(" (at line ")
     line = text.count("\n") + 1
+    if text.startswith("\ufeff"):
+        return Problem("begins with a byte order mark", file=shown, line=1, hint="save it as UTF-8 without BOM")
     if place[:1].isdigit():
         line = int(place.split(",")[0])
         message += f" (column {place.rpartition(' ')[2].rstrip(')')})"
     elif isinstance(error, RecursionError):
-        message = "nested too deeply"
+        line, message = 1, "nested too deeply"
+    elif not isinstance(error, tomllib.TOMLDecodeError):
+        line, message = _line_of_long_number(text), "a whole number has 64 bits at most"
     return Problem(f"not valid TOML: {message}", file=shown, line=line)
+
+
+def _line_of_long_number(text: str) -> int:
+    found = re.search(r"[0-9][0-9_]{4000}", text)
+    return text.count("\n", 0, found.start()) + 1 if found else 1

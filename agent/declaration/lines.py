@@ -5,6 +5,7 @@ The document is known to be valid (tomllib has read it), so this only has to fin
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
 
@@ -28,7 +29,8 @@ class Lines:
         self._line = 1
         self._known: dict[KeyPath, int] = {}
         self._arrays: dict[KeyPath, int] = {}
-        self._scan()
+        with contextlib.suppress(RecursionError):  # deeper than any document is allowed to be
+            self._scan()
 
     def of(self, path: KeyPath) -> int:
         """The line of a key, or of the nearest table around it that is written out; 1 where there is none."""

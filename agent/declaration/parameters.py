@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent import fields
 from agent.declaration.document import Document, nearest
 from agent.declaration.lines import KeyPath
+from agent.declaration.secretvalue import SecretValue
 from agent.errors import Problem
+from agent.secret import SecretText
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,11 @@ class ParameterType:
     words: str
     parse: Callable[[Any], Any] | None = None
     measure: Callable[[Any], float] | None = None
+
+    @property
+    def bound(self) -> ParameterType:
+        """The type of its min and max."""
+        return TYPES["int"] if self.measure is len else self
 
     def check(self, value: Any) -> Any:
         """The value as it is kept; raises ValueError with a sentence."""
@@ -32,14 +41,18 @@ def _checked(parse: Callable[[str], Any]) -> Callable[[str], str]:
     return lambda text: (parse(text), text)[1]
 
 
+def _number(value: int) -> int:
+    return value
+
+
 TYPES = {
     "string": ParameterType((str,), "a string", measure=len),
-    "int": ParameterType((int,), "a whole number", measure=float),
+    "int": ParameterType((int,), "a whole number", measure=_number),
     "bool": ParameterType((bool,), "true or false"),
     "path": ParameterType((str,), "an absolute path", fields.absolute_path),
     "hostname": ParameterType((str,), "a host name", fields.hostname),
     "email": ParameterType((str,), "a mail address", fields.email),
-    "port": ParameterType((int,), "a port number", fields.port, measure=float),
+    "port": ParameterType((int,), "a port number", fields.port, measure=_number),
     "duration": ParameterType((str,), 'a duration such as "5m"', _checked(fields.seconds), fields.seconds),
     "size": ParameterType((str,), 'a size such as "25MB"', _checked(fields.byte_count), fields.byte_count),
     "cidr": ParameterType((str,), 'a network such as "192.0.2.0/24"', fields.cidr),
@@ -48,6 +61,11 @@ TYPES = {
     "choice": ParameterType((str, int), "one of its choices"),
 }
 _KEYS = ("type", "doc", "default", "min", "max", "choices", "of")
+_WITHOUT_CHOICES = ("bool", "list", "table")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+RESERVED = ("facts", "secrets", "states", "item", "true", "false", "none", "True", "False", "None", "not", "and", "or",
+            "in", "is", "if", "else", "loop", "self", "super", "caller", "varargs", "kwargs")  # fmt: skip
+"""Names that mean something else to an expression or a template."""
 MISSING: Any = object()
 
 
@@ -64,6 +82,8 @@ class Parameter:
     maximum: Any = None
     choices: tuple[Any, ...] = ()
     of: str | None = None
+    wrong: bool = False
+    """Its declaration is wrong and was reported: it has no value, and nobody is told so again."""
 
     @property
     def path(self) -> KeyPath:
@@ -72,17 +92,25 @@ class Parameter:
 
     def check(self, value: Any) -> Any:
         """The value as templates see it; raises ValueError with a sentence about what is wrong."""
-        if self.choices and value not in self.choices:
-            hint = nearest(value, map(str, self.choices)) if isinstance(value, str) else ""
-            choices = ", ".join(map(str, self.choices))
-            raise ValueError(f"must be one of {choices}, not {value!r}" + (f" ({hint})" if hint else ""))
+        if isinstance(value, SecretValue) and self.type == "string" and not self.choices:
+            return value
+        if self.choices:
+            self._check_choice(value)
         kept = TYPES[self.type].check(value)
         if self.of is not None:
             kept = [self._item(i, item) for i, item in enumerate(kept)]
         self._check_bounds(kept)
         return kept
 
+    def _check_choice(self, value: Any) -> None:
+        if not any(type(value) is type(each) and value == each for each in self.choices):
+            hint = nearest(value, map(str, self.choices)) if isinstance(value, str) else ""
+            choices = ", ".join(map(_literal, self.choices))
+            raise ValueError(f"must be one of {choices}, not {toml_type(value)}" + (f" ({hint})" if hint else ""))
+
     def _item(self, index: int, item: Any) -> Any:
+        if isinstance(item, SecretValue) and self.of == "string":
+            return item
         try:
             return TYPES[self.of or "string"].check(item)
         except ValueError as error:
@@ -102,20 +130,30 @@ class Parameter:
 
     def limit(self, bound: Any) -> float:
         """A bound as the number that values are measured in; raises ValueError where it is none."""
-        measure = TYPES[self.type].measure
-        try:
-            return float(bound) if measure is len or measure is None else measure(bound)
-        except (TypeError, AttributeError):
-            raise ValueError(f"{bound!r} is no bound for a {self.type}") from None
+        own = TYPES[self.type]
+        if own.measure is None:
+            raise ValueError(f"a {self.type} has no bounds")
+        value = own.bound.check(bound)
+        return value if own.measure is len else own.measure(value)
+
+
+def _literal(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def toml_type(value: Any) -> str:
     """What TOML calls a value, with the value itself where it is short."""
     names = {bool: "a boolean", str: "a string", int: "an integer", float: "a float", list: "a list", dict: "a table"}
     name = names.get(type(value), f"a {type(value).__name__}")
+    if isinstance(value, SecretValue | SecretText):
+        return "a secret"
+    if value is None:
+        return "nothing (none)"
     if isinstance(value, bool):
         return f"{name} ({str(value).lower()})"
-    return f"{name} ({value!r})" if isinstance(value, str | int | float) and len(repr(value)) < 40 else name
+    if isinstance(value, str) and len(value) < 40:
+        return f"{name} ({json.dumps(value, ensure_ascii=False)})"
+    return f"{name} ({value!r})" if isinstance(value, int | float) and len(repr(value)) < 40 else name
 
 
 def read_parameters(document: Document, problems: list[Problem]) -> dict[str, Parameter]:
@@ -129,14 +167,16 @@ def read_parameters(document: Document, problems: list[Problem]) -> dict[str, Pa
         path = ("parameters", name)
         if not isinstance(table, dict):
             problems.append(document.problem("must be a table with at least a type", path))
-        elif not name.isidentifier():
+        elif not _NAME.fullmatch(name):
             problems.append(document.problem("a parameter's name is made of letters, digits and _", path))
-        elif (parameter := _read(document, name, table, problems)) is not None:
-            found[name] = parameter
+        elif name in RESERVED:
+            problems.append(document.problem("this name has a meaning of its own in expressions", path))
+        else:
+            found[name] = _read(document, name, table, problems)
     return found
 
 
-def _read(document: Document, name: str, table: dict[str, Any], problems: list[Problem]) -> Parameter | None:
+def _read(document: Document, name: str, table: dict[str, Any], problems: list[Problem]) -> Parameter:
     path = ("parameters", name)
     before = len(problems)
     for key in table:
@@ -147,15 +187,18 @@ def _read(document: Document, name: str, table: dict[str, Any], problems: list[P
         message = f'"{kind}" is no type' if kind else "needs a type"
         hint = nearest(str(kind), TYPES) or f"one of {', '.join(TYPES)}"
         problems.append(document.problem(message, (*path, "type"), hint=hint))
-        return None
-    if of is not None and (of not in TYPES or kind != "list"):
-        problems.append(document.problem("`of` names the type of a list's items", (*path, "of")))
+        return Parameter(name, "string", document, wrong=True)
+    if of is not None and (not isinstance(of, str) or of not in TYPES or kind != "list" or of == "choice"):
+        hint = nearest(of, TYPES) if isinstance(of, str) else ""
+        problems.append(document.problem("`of` names the type of a list's items", (*path, "of"), hint=hint))
     if not isinstance(choices, list) or (kind == "choice" and not choices):
         problems.append(document.problem("a choice needs choices = [...]", path))
+    elif choices and kind in _WITHOUT_CHOICES:
+        problems.append(document.problem(f"a {kind} has no choices", (*path, "choices")))
     if not isinstance(table.get("doc", ""), str):
         problems.append(document.problem("must be a string", (*path, "doc")))
     if len(problems) > before:
-        return None
+        return Parameter(name, kind, document, wrong=True)
     parameter = Parameter(
         name,
         kind,
@@ -167,10 +210,39 @@ def _read(document: Document, name: str, table: dict[str, Any], problems: list[P
         tuple(choices),
         of,
     )
+    problems += _contradictions(parameter, table)
+    return parameter if len(problems) == before else replace(parameter, wrong=True)
+
+
+def _contradictions(parameter: Parameter, table: dict[str, Any]) -> Iterator[Problem]:
+    """What is wrong with a parameter's own choices, bounds and default."""
+    place = parameter.path
+    bounds: list[float] = []
     for key in ("min", "max"):
+        if key in table:
+            try:
+                bounds.append(parameter.limit(table[key]))
+            except ValueError as error:
+                yield parameter.document.problem(str(error), (*place, key))
+    if len(bounds) == 2 and bounds[0] > bounds[1]:
+        yield parameter.document.problem(f"max is less than min, which is {table['min']}", (*place, "max"))
+    for i, choice in enumerate(parameter.choices):
         try:
-            parameter.limit(table[key]) if key in table else None
+            TYPES[parameter.type].check(choice)
         except ValueError as error:
-            problems.append(document.problem(str(error), (*path, key)))
-            return None
-    return parameter
+            yield parameter.document.problem(str(error), (*place, "choices", i))
+    if parameter.default is not MISSING and len(bounds) == sum(key in table for key in ("min", "max")):
+        if _has_expressions(parameter.default):
+            return
+        try:
+            parameter.check(parameter.default)
+        except ValueError as error:
+            yield parameter.document.problem(str(error), (*place, "default"))
+
+
+def _has_expressions(value: Any) -> bool:
+    if isinstance(value, str):
+        return "{{" in value
+    if isinstance(value, dict):
+        return any(map(_has_expressions, (*value, *value.values())))
+    return isinstance(value, list) and any(map(_has_expressions, value))

@@ -7,123 +7,47 @@ it: it travels as a mark that only the resource turns into the value, when it is
 
 from __future__ import annotations
 
+import os
 import re
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 
 from agent.declaration.document import Reader, nearest
-from agent.fields import byte_count, seconds
-from agent.secret import SecretText
+from agent.declaration.names import Environment, Marks, Unavailable, plain
+from agent.declaration.secretvalue import RenderError, SecretValue
 
-_MARK = re.compile("\0([^\0]+)\0")
 Names = Mapping[str, Any]
 
 
-class RenderError(Exception):
-    """A string or template cannot be filled in; `line` is the line in a template file, `file` its path."""
-
-    def __init__(self, message: str, *, hint: str = "", file: str = "", line: int = 0) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.file = file
-        self.line = line
-
-
-class Unavailable(jinja2.TemplateRuntimeError):
-    """A value is used that is itself wrong and was reported where it stands."""
-
-
-def broken() -> jinja2.Undefined:
-    """Stands for a value that is wrong and was reported already: whatever uses it is not reported again."""
-    return jinja2.StrictUndefined(exc=Unavailable)
-
-
-class SecretName:
-    """A secret in an expression: it can be put into a text, and refuses everything else."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def mark(self) -> str:
-        """What stands for it in a text until it is used."""
-        return f"\0{self._name}\0"
-
-    def _refuse(self, *_args: Any, **_kwargs: Any) -> Any:
-        raise RenderError(
-            f"the secret {self._name} can only be inserted as it stands",
-            hint="no filter, comparison or other operation sees a secret's value",
-        )
-
-    __str__ = __len__ = __iter__ = __bool__ = __eq__ = __getitem__ = __contains__ = _refuse
-    __add__ = __radd__ = __mod__ = __html__ = __int__ = __float__ = __lt__ = _refuse
-    __hash__ = None  # type: ignore[assignment]
-
-
-class Namespace:
-    """A table of names that an expression reads with a dot; `what` says in errors what the names are."""
-
-    def __init__(self, what: str, names: Mapping[str, Any]) -> None:
-        self._what = what
-        self._names = names
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in self._names:
-            raise AttributeError(name)
-        return self._names[name]
-
-    def missing(self, name: str) -> str:
-        """What to say of a name that is not there."""
-        hint = nearest(name, self._names)
-        return f'{self._what} "{name}"' + (f" ({hint})" if hint else "")
-
-
-class _Strict(jinja2.StrictUndefined):
-    __slots__ = ()
-
-    def __init__(
-        self, hint: str | None = None, obj: Any = jinja2.utils.missing, name: str | None = None, **more: Any
-    ) -> None:
-        if isinstance(obj, Namespace) and name is not None:
-            hint = obj.missing(name)
-        super().__init__(hint, obj, name, **more)
-
-
-def _finalize(value: Any) -> Any:
-    return value.mark() if isinstance(value, SecretName) else value
-
-
-def _environment(**options: Any) -> jinja2.Environment:
-    environment = jinja2.Environment(
-        undefined=_Strict, finalize=_finalize, keep_trailing_newline=True, autoescape=False, **options
-    )
-    environment.filters["seconds"] = seconds
-    environment.filters["bytes"] = byte_count
-    return environment
-
-
 class Renderer:
-    """Fills strings and templates in; remembers every template that it read."""
+    """Fills strings and templates in; the reader remembers every template that was read."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        # Delimiters with a NUL cannot occur in TOML: inside strings only expressions are special.
-        self._inline = _environment(
-            block_start_string="\0{%", block_end_string="%}\0", comment_start_string="\0{#", comment_end_string="#}\0"
+        self._marks = Marks()
+        # Delimiters that cannot be guessed: inside strings only expressions are special.
+        odd = f"\0{secrets.token_hex(8)}"
+        self._return = f"{odd}r"
+        self._inline = Environment(
+            self._marks,
+            block_start_string=f"{odd}{{%",
+            block_end_string=f"%}}{odd}",
+            comment_start_string=f"{odd}{{#",
+            comment_end_string=f"#}}{odd}",
         )
-        self._files = _environment(loader=jinja2.FunctionLoader(self._load))
+        self._files = Environment(self._marks, loader=jinja2.FunctionLoader(self._load))
         self._compiled: dict[str, Callable[[Names], Any]] = {}
-        self._folder = Path("/")
 
-    def string(self, text: str, names: Names) -> Any:
+    def value(self, text: str, names: Names) -> Any:
         """A string with its expressions filled in; one that is a single expression keeps its value's type.
 
-        Raises RenderError, or Unavailable where it uses a value that is wrong itself.
+        Secrets in it are SecretValues. Raises RenderError, or Unavailable where it uses a value that is wrong itself.
         """
         if "{{" not in text:
             return text
@@ -133,13 +57,11 @@ class Renderer:
             except jinja2.TemplateSyntaxError as error:
                 raise RenderError(f"not a valid expression: {error.message}", hint=self._filter_hint(error)) from None
         with _Explained(names):
-            value = self._compiled[text](names)
-        if isinstance(value, jinja2.Undefined):
-            with _Explained(names):
-                str(value)
-        if isinstance(value, SecretName):
-            value = value.mark()
-        return _with_secrets(value) if isinstance(value, str) else value
+            return plain(self._compiled[text](names))
+
+    def string(self, text: str, names: Names) -> Any:
+        """The same as the fields of a resource hold it: secrets in it are SecretTexts."""
+        return _as_field(self.value(text, names))
 
     def _filter_hint(self, error: jinja2.TemplateSyntaxError) -> str:
         found = re.search(r"No (filter|test) named '(\w+)'", error.message or "")
@@ -147,54 +69,66 @@ class Renderer:
 
     def names_in(self, text: str) -> set[str]:
         """The names that the expressions of a string read."""
-        from jinja2 import meta
-
         if "{{" not in text:
             return set()
         try:
             return set(meta.find_undeclared_variables(self._inline.parse(text)))
-        except jinja2.TemplateSyntaxError:
+        except (jinja2.TemplateSyntaxError, RecursionError):
             return set()
 
-    def names_in_template(self, path: Path) -> set[str]:
-        """The names that a template file reads."""
-        from jinja2 import meta
-
+    def names_in_template(self, path: Path, seen: set[str] | None = None) -> set[str]:
+        """The names that a template file and those that it includes read."""
+        seen = set() if seen is None else seen
+        seen.add(str(path))
         try:
-            return set(meta.find_undeclared_variables(self._files.parse(path.read_text(encoding="utf-8"))))
-        except (OSError, UnicodeDecodeError, jinja2.TemplateSyntaxError):
+            tree = self._files.parse(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, jinja2.TemplateSyntaxError, RecursionError):
             return set()
+        names = set(meta.find_undeclared_variables(tree))
+        for included in meta.find_referenced_templates(tree):
+            if included is not None and (other := self._files.join_path(included, str(path))) not in seen:
+                names |= self.names_in_template(Path(other), seen)
+        return names
 
     def _compile(self, text: str) -> Callable[[Names], Any]:
-        body = self._inline.parse(text).body
+        source = text.replace("\r", self._return)  # Jinja2 would make it a line feed
+        body = self._inline.parse(source).body
         if len(body) == 1 and isinstance(body[0], nodes.Output) and len(body[0].nodes) == 1:
             if isinstance(body[0].nodes[0], nodes.TemplateData):
                 return lambda _names: text
             expression = text.strip()[2:-2].strip("-+")
             evaluate = self._inline.compile_expression(expression, undefined_to_none=False)
-            return lambda names: evaluate(**names)
-        template = self._inline.from_string(text)
-        return lambda names: template.render(**names)
+            return lambda names: evaluate(names)
+        template = self._inline.from_string(source)
+        return lambda names: self._marks.resolved(template.render(names).replace(self._return, "\r"))
 
     def template(self, path: Path, names: Names) -> Any:
         """A template file filled in; others that it includes are looked up beside it."""
-        self._folder = path.parent
         with _Explained(names, self._reader.shown):
-            return _with_secrets(self._files.get_template(str(path)).render(**names))
+            return _as_field(self._marks.resolved(self._files.get_template(os.path.normpath(path)).render(names)))
 
     def _load(self, name: str) -> tuple[str, str, Callable[[], bool]]:
-        path = Path(self._folder, name)
+        path = Path(name)
+        if not self._reader.exists(path) and not path.is_dir():
+            raise jinja2.TemplateNotFound(name)
         before = len(self._reader.problems)
         text = self._reader.text(path)
         if text is None:
             problem = self._reader.problems[-1]
             del self._reader.problems[before:]
-            raise RenderError(f"the template {problem.message}", file=problem.file, line=problem.line)
-        return text, str(path), lambda: True
+            message = f"the template {problem.message}"
+            raise RenderError(message, hint=problem.hint, file=problem.file, line=problem.line)
+        return text, name, lambda: True
 
 
-def _with_secrets(text: str) -> str | SecretText:
-    return SecretText(tuple(_MARK.split(text))) if _MARK.search(text) else text
+def _as_field(value: Any) -> Any:
+    if isinstance(value, SecretValue):
+        return value.as_text()
+    if isinstance(value, list):
+        return [_as_field(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _as_field(item) for key, item in value.items()}
+    return value
 
 
 class _Explained:
@@ -235,10 +169,13 @@ class _Explained:
         if isinstance(error, jinja2.TemplateSyntaxError):
             return f"not valid Jinja2: {error.message}", ""
         if isinstance(error, jinja2.TemplateNotFound):
-            return f'there is no template "{error.name}"', ""
+            shown = self._shown(Path(str(error.name))) if self._shown else error.name
+            return f'there is no template "{shown}"', ""
         if isinstance(error, jinja2.UndefinedError):
             found = re.fullmatch(r"'([^']+)' is undefined", str(error))
             if found:
                 return f'the name "{found[1]}" is undefined', nearest(found[1], self._names)
             return str(error), ""
+        if isinstance(error, RecursionError):
+            return "goes round in a circle, or is nested too deeply", ""
         return f"{type(error).__name__}: {error}", ""

@@ -84,6 +84,20 @@ def field_names(kind: str) -> tuple[str, ...]:
     return tuple(field.name for field in field_docs(kind) if field.name != "name")
 
 
+@cache
+def _name_of(kind: str) -> pydantic.TypeAdapter[str]:
+    own = next(field.type for field in field_docs(kind) if field.name == "name")
+    return pydantic.TypeAdapter(own, config=pydantic.ConfigDict(strict=True))
+
+
+def canonical_name(kind: str, name: str) -> str | None:
+    """A name in the one spelling that ids have, or None where it is no name of this kind."""
+    try:
+        return _name_of(kind).validate_python(name)
+    except pydantic.ValidationError:
+        return None
+
+
 def validated(kind: str, table: dict[str, Any], computed: set[KeyPath]) -> dict[str, Any] | list[FieldProblem]:
     """The fields that a declaration sets, validated; or everything that is wrong with it.
 
@@ -95,7 +109,7 @@ def validated(kind: str, table: dict[str, Any], computed: set[KeyPath]) -> dict[
         errors = error.errors(include_url=False)
         if sum(_stringified(table, entry, computed) for entry in errors):
             return validated(kind, table, set())
-        return _problems(kind, errors)
+        return _problems(kind, errors, table)
     given = {name.removeprefix("f_"): getattr(model, name) for name in model.model_fields_set}
     resource = kind_class(kind)(**given)
     problems = [FieldProblem((), sentence) for sentence in resource.problems()]
@@ -117,33 +131,32 @@ def _stringified(table: dict[str, Any], entry: pydantic_core.ErrorDetails, compu
     return True
 
 
-def _problems(kind: str, errors: list[pydantic_core.ErrorDetails]) -> list[FieldProblem]:
+def _problems(kind: str, errors: list[pydantic_core.ErrorDetails], table: dict[str, Any]) -> list[FieldProblem]:
     found: dict[KeyPath, FieldProblem] = {}
     names = {field.name for field in field_docs(kind)}
     for entry in errors:
-        problem = _problem(kind, entry, names)
+        path = entry["loc"] if entry["type"] == "missing" else _in_table(entry["loc"], table)
+        problem = _problem(kind, entry, path, names)
         found.setdefault(problem.path, problem)
     return list(found.values())
 
 
-def _problem(kind: str, entry: pydantic_core.ErrorDetails, names: set[str]) -> FieldProblem:
-    path: KeyPath = entry["loc"]
-    while len(path) > 1 and isinstance(path[-1], str) and not _in_input(path, names):
-        path = path[:-1]
+def _problem(kind: str, entry: pydantic_core.ErrorDetails, path: KeyPath, names: set[str]) -> FieldProblem:
     code, value = entry["type"], entry["input"]
     if code == "extra_forbidden":
         hint = nearest(str(path[-1]), names - {"name"})
         what = f"unknown key of {kind}" if len(path) == 1 else "unknown key"
-        return FieldProblem(path, what, hint or (f"see `agent docs {kind}`" if len(path) == 1 else ""))
+        return FieldProblem(path, what, (hint or f"see `agent docs {kind}`") if len(path) == 1 else "")
     if code == "missing":
         return FieldProblem(path, "is missing")
     if code == "literal_error":
         wanted = entry["ctx"]["expected"].replace("'", '"')
         return FieldProblem(path, f"must be {wanted}, not {toml_type(value)}", _nearest_of(value, wanted))
     if isinstance(value, SecretText):
-        return FieldProblem(path, "a secret cannot stand here", "arguments, names and settings are seen by others")
+        return FieldProblem(path, "a secret cannot stand here", "only where the reference of the kind says so")
     if code in _EXPECTED:
-        return FieldProblem(path, f"must be {_EXPECTED[code]}, not {toml_type(value)}")
+        hint = "write it in quotes" if code == "string_type" and type(value) in (int, float) else ""
+        return FieldProblem(path, f"must be {_EXPECTED[code]}, not {toml_type(value)}", hint)
     message = entry["msg"].removeprefix("Value error, ")
     return FieldProblem(path, message[0].lower() + message[1:] if code != "value_error" else message)
 
@@ -152,10 +165,14 @@ def _nearest_of(value: Any, wanted: str) -> str:
     return nearest(value, wanted.replace(" or ", ", ").replace('"', "").split(", ")) if isinstance(value, str) else ""
 
 
-def _in_input(path: KeyPath, names: set[str]) -> bool:
-    # pydantic puts the members of a union ("str", "is-instance[…]") into the path; keys of TOML are not like that.
-    last = str(path[-1])
-    return not (last in {"str", "int", "bool", "float"} or "[" in last or last.startswith("function-")) or last in names
+def _in_table(path: KeyPath, table: Any) -> KeyPath:
+    """The part of a path that is the user's: pydantic adds the members of a union (`str`, `is-instance[…]`) to it."""
+    for i, part in enumerate(path):
+        if isinstance(table, dict | list) and (part in table if isinstance(table, dict) else part in range(len(table))):
+            table = table[part]
+        else:
+            return path[:i]
+    return path
 
 
 __all__ = ["FieldDoc", "FieldProblem", "dotted", "field_docs", "field_names", "validated"]

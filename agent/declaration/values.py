@@ -1,19 +1,20 @@
-"""The values of a site's parameters: looked up, filled in, checked; and values that nothing reads."""
+"""The values of a site's parameters: looked up, filled in, checked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from agent.declaration.document import nearest
+from jinja2 import Undefined
+
 from agent.declaration.lines import KeyPath
-from agent.declaration.parameters import MISSING, Parameter
-from agent.declaration.render import Namespace, Renderer, RenderError, SecretName, Unavailable, broken
+from agent.declaration.names import Namespace, Unavailable, broken
+from agent.declaration.parameters import MISSING, RESERVED, Parameter
+from agent.declaration.render import Renderer
+from agent.declaration.secretvalue import RenderError, SecretValue
 from agent.declaration.site import SITE, Site, StateSource
 from agent.errors import Problem
 from agent.facts import FACTS, Facts
-
-RESERVED = ("facts", "secrets", "states", "item")
 
 
 class _Lazy(Mapping[str, Any]):
@@ -29,11 +30,33 @@ class _Lazy(Mapping[str, Any]):
             raise KeyError(name)
         return self._values.value(self._state, name)
 
-    def __iter__(self) -> Any:
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+class _FactNames(Mapping[str, Any]):
+    """`facts.NAME` in expressions."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self._facts, name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in FACTS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(FACTS)
+
+    def __len__(self) -> int:
+        return len(FACTS)
 
 
 class Values:
@@ -46,15 +69,17 @@ class Values:
         self._known: dict[tuple[str, str], Any] = {}
         self._open: list[tuple[str, str]] = []
         self._states = {state.name: state for state in site.states}
+        inserted = {name: SecretValue(("", name, "")) for name in site.secrets}
         self._shared: dict[str, Any] = {
-            "facts": _FactNames(facts),
-            "secrets": Namespace("there is no secret", {name: SecretName(name) for name in site.secrets}),
+            name.replace("-", "_"): Namespace(f"state {name} has no parameter", _Lazy(self, name, state.parameters))
+            for name, state in self._states.items()
+            if name != SITE
+        }
+        self._shared |= {
+            "facts": Namespace("there is no fact", _FactNames(facts)),
+            "secrets": Namespace("there is no secret", inserted),
             "states": [name for name in self._states if name != SITE],
         }
-        for name, state in self._states.items():
-            if name != SITE:
-                names = Namespace(f"state {name} has no parameter", _Lazy(self, name, state.parameters))
-                self._shared[name.replace("-", "_")] = names
 
     def names(self, state: StateSource) -> dict[str, Any]:
         """All names that the strings and templates of a state may use, with their values."""
@@ -62,15 +87,15 @@ class Values:
 
     def _own(self, state: str) -> list[str]:
         parameters = self._states[state].parameters
-        if state != SITE:
-            return list(parameters)
-        return [
-            *parameters,
-            *(name for name in self._site.values if name not in parameters and not self._is_state(name)),
-        ]
+        return list(parameters) if state != SITE else [*parameters, *self._plain_values(except_for=parameters)]
+
+    def _plain_values(self, except_for: Iterable[str]) -> list[str]:
+        """Names of the values that are no tables of a state."""
+        taken = {*except_for, *RESERVED}
+        return [name for name in self._site.values if name not in taken and not self._is_state(name)]
 
     def _is_state(self, name: str) -> bool:
-        return name in self._states and isinstance(self._site.values[name], dict)
+        return name in self._states and isinstance(self._site.values.get(name), dict)
 
     def value(self, state: str, name: str) -> Any:
         """The value of one parameter; a broken one that raises Unavailable when used, if it is wrong."""
@@ -94,6 +119,8 @@ class Values:
         return self._known[key]
 
     def _worked_out(self, key: tuple[str, str], parameter: Parameter | None) -> Any:
+        if parameter is not None and parameter.wrong:
+            return broken()
         state, name = key
         value, path = self._given(state, name)
         if value is MISSING and parameter is not None:
@@ -101,89 +128,90 @@ class Values:
         if value is MISSING:
             return self._absent(state, name, parameter)
         try:
-            value = self._filled_in(value, state)
+            if state != SITE and len(path) == 1:
+                value = self.value(SITE, name)
+                if isinstance(value, Undefined):
+                    return value
+            else:
+                value = self._filled_in(value, key, bool(path), ())
             return parameter.check(value) if parameter is not None else value
-        except (RenderError, ValueError) as error:
-            problem = self._problem(
-                key, parameter, error.message if isinstance(error, RenderError) else str(error), path
-            )
-            problem.hint = error.hint if isinstance(error, RenderError) else (parameter.doc if parameter else "")
-            self._problems.append(problem)
-            return broken()
+        except RenderError as error:
+            at = path and (*path, *error.at)
+            self._problems.append(self._problem(key, parameter, error.message, at, hint=error.hint))
+        except ValueError as error:
+            hint = parameter.doc if parameter else ""
+            self._problems.append(self._problem(key, parameter, str(error), path, hint=hint))
+        return broken()
 
     def _given(self, state: str, name: str) -> tuple[Any, KeyPath]:
         own = self._site.values.get(state)
         if isinstance(own, dict) and name in own:
             return own[name], (state, name)
-        if name in self._site.values:
+        if name in self._site.values and not self._is_state(name):
             return self._site.values[name], (name,)
         return MISSING, ()
 
     def _absent(self, state: str, name: str, parameter: Parameter | None) -> Any:
         doc = f": {parameter.doc}" if parameter and parameter.doc else ""
         kind = parameter.type if parameter else "string"
-        hint = f"set it in [values], or for this state alone in [values.{state}]"
+        hint = "set it in [values]" + (f", or for this state alone in [values.{state}]" if state != SITE else "")
         if parameter:
             hint += f"; declared at {parameter.document.shown}:{parameter.document.line(parameter.path)}"
-        message = f"state {state} needs a value for {name} ({kind}){doc}"
+        who = "the site" if state == SITE else f"state {state}"
+        message = f"{who} needs a value for {name} ({kind}){doc}"
         self._problems.append(self._site.problem(message, (name,), hint=hint))
         return broken()
 
-    def _problem(self, key: tuple[str, str], parameter: Parameter | None, message: str, path: KeyPath = ()) -> Problem:
+    def _problem(
+        self, key: tuple[str, str], parameter: Parameter | None, message: str, path: KeyPath = (), *, hint: str = ""
+    ) -> Problem:
         path = path or self._given(*key)[1]
         if path or parameter is None:
-            return self._site.problem(message, path or (key[1],))
-        return parameter.document.problem(message, (*parameter.path, "default"))
+            return self._site.problem(message, path or (key[1],), hint=hint)
+        return parameter.document.problem(message, (*parameter.path, "default"), hint=hint)
 
-    def _filled_in(self, value: Any, state: str) -> Any:
+    def _filled_in(self, value: Any, key: tuple[str, str], given: bool, at: KeyPath) -> Any:
         if isinstance(value, str) and "{{" in value:
-            names = self._shared | {
-                name: self.value(state, name)
-                for name in self._renderer.names_in(value)
-                if name in self._own(state) or (name in self._site.values and not self._is_state(name))
-            }
-            return self._renderer.string(value, names)
+            try:
+                return self._renderer.value(value, self._names_for(value, key, given))
+            except RenderError as error:
+                error.at = error.at or at
+                raise
         if isinstance(value, list):
-            return [self._filled_in(item, state) for item in value]
+            return [self._filled_in(item, key, given, (*at, i)) for i, item in enumerate(value)]
         if isinstance(value, dict):
-            return {key: self._filled_in(item, state) for key, item in value.items()}
+            return {
+                self._key(name, key, given): self._filled_in(item, key, given, (*at, name))
+                for name, item in value.items()
+            }
         return value
+
+    def _names_for(self, text: str, key: tuple[str, str], given: bool) -> dict[str, Any]:
+        """What a value may use: the state's parameters by their names and, where the site gives it, the site's values.
+
+        `values.STATE.NAME` that uses NAME means the value that all other states get.
+        """
+        state, own_name = key
+        own = self._states[state].parameters
+        of_site = set(self._own(SITE)) if given or state == SITE else set()
+        names = dict(self._shared)
+        for name in self._renderer.names_in(text):
+            if name in own and not (name == own_name and name in of_site and state != SITE):
+                names[name] = self.value(state, name)
+            elif name in of_site:
+                names[name] = self.value(SITE, name)
+        return names
+
+    def _key(self, name: str, key: tuple[str, str], given: bool) -> str:
+        filled = self._filled_in(name, key, given, ())
+        if isinstance(filled, SecretValue):
+            raise RenderError("a secret cannot be a key")
+        return filled if isinstance(filled, str) else str(filled)
 
     def check_all(self) -> None:
         """Work out every parameter, so that all that is wrong is found."""
         for state in self._states.values():
-            for name, parameter in state.parameters.items():
-                if name in RESERVED or name in self._states:
-                    self._problems.append(
-                        parameter.document.problem("this name has a meaning of its own", parameter.path)
-                    )
             self.names(state)
-
-    def check_unread(self, used: set[str]) -> None:
-        """Report values that no state reads; `used` are the names that the site's own resources use."""
-        readable = {name for state in self._states.values() for name in state.parameters}
-        for name, value in self._site.values.items():
-            if name in self._states and name != SITE and isinstance(value, dict):
-                parameters = self._states[name].parameters
-                self._unread_in_state(name, value, parameters)
-            elif name not in readable and name not in used:
-                hint = nearest(name, readable | set(self._states) - {SITE})
-                self._problems.append(self._site.problem("no state reads this value", (name,), hint=hint))
-
-    def _unread_in_state(self, state: str, table: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> None:
-        for name in table:
-            if name not in parameters:
-                message = f"state {state} has no parameter of this name"
-                hint = nearest(name, parameters) or f"see `agent docs {state}`"
-                self._problems.append(self._site.problem(message, (state, name), hint=hint))
-
-
-class _FactNames(Namespace):
-    """`facts.NAME` in expressions."""
-
-    def __init__(self, facts: Facts) -> None:
-        super().__init__("there is no fact", FACTS)
-        self._facts = facts
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._facts, name)
+        for name in self._site.values:
+            if name in RESERVED:
+                self._problems.append(self._site.problem("this name has a meaning of its own in expressions", (name,)))
