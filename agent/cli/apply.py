@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,14 +36,16 @@ def apply(targets: tuple[str, ...], check: bool, wait: bool, common: Common) -> 
     TARGET narrows it to resources and what they need: "kind:name", a pattern such as "file:/etc/postfix/*" or
     "apt:*", or "state:name".
     """
-    from agent.engine import Engine
+    from agent.engine import Engine, Watcher
     from agent.report.progress import Progress
 
     with Progress(quiet=common.quiet or common.as_json, colour=not common.no_color) as progress:
+        progress.task("reading the declarations")
         engine = Engine(common.desired, common.places, progress.say)
         if check:
-            report = engine.check(targets)
+            report = engine.check(targets, Watcher(lambda step: progress.task(step.id)))
         else:
+            os.umask(0o022)  # what a command makes must not depend on who runs this one
             with _stops_gently(engine, progress):
                 report = _applied(engine, targets, wait, common, progress)
     report.site = common.shown_site
@@ -52,16 +55,20 @@ def apply(targets: tuple[str, ...], check: bool, wait: bool, common: Common) -> 
 
 def _applied(engine: Engine, targets: tuple[str, ...], wait: bool, common: Common, progress: Progress) -> Report:
     from agent.engine import Watcher
+    from agent.engine.step import IN_DESIRED_STATE
     from agent.report.text import Style, step_lines
 
     style = Style(common.colour)
 
     def ended(step: Step) -> None:
-        if not common.as_json and not common.quiet:
+        if step.outcome != IN_DESIRED_STATE or common.verbose:
             progress.clear()
-            for line in step_lines(step, style, verbose=common.verbose, brief=True):
-                print(line)
-            sys.stdout.flush()
+            lines = list(step_lines(step, style, verbose=common.verbose, brief=True))
+            with _whoever_reads():
+                print("\n".join(lines), flush=True)
+
+    if common.as_json or common.quiet:
+        return engine.apply(targets, wait=wait)
 
     return engine.apply(targets, wait=wait, watcher=Watcher(lambda step: progress.task(step.id), ended))
 
@@ -86,15 +93,25 @@ def _print(report: Report, common: Common) -> None:
 
 
 @contextmanager
+def _whoever_reads() -> Iterator[None]:
+    """A run that has begun goes on to its end, though nobody reads what it writes any more."""
+    try:
+        yield
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
 def _stops_gently(engine: Engine, progress: Progress) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run after the step in hand."""
+    """Ctrl-C, SIGTERM and a terminal that goes away end the run after the step in hand."""
 
     def stop(_signal: int, _frame: Any) -> None:
         engine.stop()
         progress.clear()
-        print("stopping after the step in hand …", file=sys.stderr)
+        with suppress(OSError):
+            print("stopping after the step in hand …", file=sys.stderr)
 
-    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:

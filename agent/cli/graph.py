@@ -11,7 +11,8 @@ from agent.errors import UsageError
 
 
 @click.command(
-    epilog="Examples:\n\n\b\n  agent graph > site.dot             DOT (Graphviz)\n  agent graph --output site.svg      SVG\n"
+    epilog="Examples:\n\n\b\n  agent graph > site.dot             DOT (Graphviz)\n"
+    "  agent graph --output site.svg      SVG\n"
     "  agent graph state:postfix | dot -Tpng > postfix.png",
 )
 @click.argument("targets", nargs=-1, metavar="[TARGET]...", shell_complete=complete_target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 from typing import Any
 
 import click
@@ -13,7 +14,8 @@ from agent.errors import JournalError, UsageError
 
 
 @click.command(
-    epilog="Examples:\n\n\b\n  agent log                 the last runs\n  agent log 12              what run 12 changed, with diffs\n"
+    epilog="Examples:\n\n\b\n  agent log                 the last runs\n"
+    "  agent log 12              what run 12 changed, with diffs\n"
     "  agent log --limit 200 --json",
 )
 @click.argument("run", required=False, type=click.IntRange(min=1))
@@ -24,18 +26,16 @@ def log(run: int | None, limit: int, common: Common) -> int:
     from agent.journal import Journal
 
     folder = common.places.state
-    if not (folder / "journal.sqlite").exists():
-        if not os.access(folder, os.X_OK) and folder.exists():
-            raise JournalError(f"the journal in {folder} cannot be read", hint="run it with sudo")
-        runs: list[dict[str, Any]] = []
+    if not os.access(folder, os.X_OK) and folder.exists():
+        raise JournalError(f"the journal in {folder} cannot be read", hint="run it with sudo")
+    journal = Journal.to_read(folder)
+    if journal is None:
         if run is not None:
             raise UsageError(f"there is no run {run}", hint="nothing was applied yet")
+        runs: list[dict[str, Any]] = []
     else:
-        journal = Journal(folder, write=False)
-        try:
+        with closing(journal):
             runs = _runs(journal, run, limit)
-        finally:
-            journal.close()
     _print(runs, run is not None, common)
     return 0
 
@@ -56,6 +56,7 @@ def _entry(row: dict[str, Any], changes: list[dict[str, Any]]) -> dict[str, Any]
         "run": row["id"],
         "mode": row["mode"],
         "site": row["site"],
+        "pid": row["pid"],
         "started": row["started"],
         "duration_s": round(row["ended"] - row["started"], 3) if row["ended"] else None,
         "outcome": row["outcome"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from importlib import import_module
@@ -10,7 +11,7 @@ from typing import Any
 import click
 
 import agent
-from agent.errors import AgentError
+from agent.errors import AgentError, UsageError
 
 _COMMANDS = {
     "apply": "Bring this host to its desired state, or show what differs (--check)",
@@ -23,7 +24,6 @@ _COMMANDS = {
     "status": "Show what is in desired state, what drifted and what was repaired",
     "validate": "Read and type-check the whole site, without touching the host",
 }
-_INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits(3)
 
 
 class Commands(click.Group):
@@ -47,13 +47,11 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         import difflib
 
-        try:
+        if args[0] in _COMMANDS or args[0].startswith("-"):
             return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
-            if close:
-                error.message += f' Did you mean "{close[0]}"?'
-            raise
+        close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+        meant = f'Did you mean "{close[0]}"?' if close else f"Commands are {', '.join(_COMMANDS)}."
+        raise click.UsageError(f'No such command "{args[0]}". {meant}', ctx)
 
 
 @click.command(
@@ -71,47 +69,64 @@ class Commands(click.Group):
 @click.option("--verbose", "-v", is_flag=True, hidden=True)
 @click.option("--no-color", is_flag=True, hidden=True)
 @click.option("--debug", is_flag=True, hidden=True)
-@click.pass_context
-def cli(ctx: click.Context, **options: Any) -> None:
+def cli(**options: Any) -> None:
     """Keep one Debian host in the state that its site.toml declares."""
-    ctx.obj = options
+    click.get_current_context().obj = options
 
 
 def main() -> None:
     """Run the command line and exit with its status; nobody gets a traceback for their own mistake."""
+    _speak_utf8()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(_run(sys.argv[1:]))
+    status = _run(sys.argv[1:])
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.exit(status)
+    _drop_output()
+    sys.exit(status or 1)
+
+
+def _speak_utf8() -> None:
+    """Start again in UTF-8 mode where the locale would have names of files written in another encoding."""
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})
 
 
 def _run(arguments: list[str]) -> int:
+    if not arguments and "_AGENT_COMPLETE" not in os.environ:
+        print(cli.get_help(click.Context(cli, info_name="agent")), file=sys.stderr)
+        return 3
     try:
         result = cli.main(arguments, prog_name="agent", standalone_mode=False)
-        sys.stdout.flush()
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except click.exceptions.NoArgsIsHelpError as help_wanted:
-        help_wanted.show()
-        return 3
     except click.ClickException as error:
-        error.show()
-        return 3
+        return _tell_usage(error, arguments)
     except click.Abort:
         print("aborted", file=sys.stderr)
         return 1
     except AgentError as error:
         return _tell(error, arguments)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug is told as one
-        if "--debug" in arguments:
-            raise
-        print(f"agent: internal error: {type(error).__name__}: {error}", file=sys.stderr)
-        print("hint: this is a bug in state-agent; --debug shows where it happened", file=sys.stderr)
-        return _INTERNAL_ERROR
+        return _tell_bug(error, arguments)
     return result if isinstance(result, int) else 0
+
+
+def _drop_output() -> None:
+    """Nobody reads stdout any more; what is still to be written at exit must not fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _tell_usage(error: click.ClickException, arguments: list[str]) -> int:
+    if "--json" in arguments:
+        _print_error(UsageError(error.format_message()), arguments)
+    error.show()
+    return 3
 
 
 def _tell(error: AgentError, arguments: list[str]) -> int:
@@ -120,9 +135,34 @@ def _tell(error: AgentError, arguments: list[str]) -> int:
 
         traceback.print_exc()
     if "--json" in arguments:
-        from agent.report.json import dumps, error_document
-
-        mode = next((word for word in arguments if word in _COMMANDS), "")
-        print(dumps(error_document(error, "check" if "--check" in arguments else mode)))
-    print(f"agent: {error}", file=sys.stderr)
+        _print_error(error, arguments)
+    print(f"agent: {_visible(str(error))}", file=sys.stderr)
     return error.exit_status
+
+
+def _tell_bug(error: Exception, arguments: list[str]) -> int:
+    told = AgentError(
+        f"internal error: {type(error).__name__}: {error}",
+        hint="this is a bug in state-agent; --debug shows where it happened",
+    )
+    if "--debug" in arguments:
+        import traceback
+
+        traceback.print_exc()
+    if "--json" in arguments:
+        _print_error(told, arguments)
+    print(f"agent: {_visible(str(told))}", file=sys.stderr)
+    return 1
+
+
+def _print_error(error: AgentError, arguments: list[str]) -> None:
+    from agent.report.json import dumps, error_document
+
+    mode = next((word for word in arguments if word in _COMMANDS), "")
+    print(dumps(error_document(error, "check" if mode == "apply" and "--check" in arguments else mode)))
+
+
+def _visible(text: str) -> str:
+    from agent.report.text import visible
+
+    return visible(text)

@@ -40,7 +40,8 @@ class Common:
     @property
     def colour(self) -> bool:
         """Whether to write colours to stdout: on a terminal, unless told not to."""
-        return sys.stdout.isatty() and not self.no_color and not os.environ.get("NO_COLOR")
+        plain = self.no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        return sys.stdout.isatty() and not plain
 
     @property
     def site_path(self) -> Path:
@@ -110,7 +111,8 @@ def common_options(function: Function) -> Function:
         click.option(
             "--state-dir",
             metavar="PATH",
-            help="Journal, backups, lock and socket [env: AGENT_STATE_DIR; default: /var/lib/state-agent, /run/state-agent].",
+            help="Journal, backups, lock and socket [env: AGENT_STATE_DIR; "
+            "default: /var/lib/state-agent, /run/state-agent].",
         ),
         click.option(
             "--site", metavar="PATH", help="The site file [default: /etc/state-agent/site.toml, else ./site.toml]."

@@ -20,12 +20,13 @@ def status(targets: tuple[str, ...], common: Common) -> int:
 
     Exit status 0 if all is in desired state, 2 if something differs, 1 if something fails.
     """
-    from agent.engine import Engine
+    from agent.engine import Engine, Watcher
     from agent.report.progress import Progress
 
     with Progress(quiet=common.quiet or common.as_json, colour=not common.no_color) as progress:
+        progress.task("reading the declarations")
         engine = Engine(common.desired, common.places, progress.say)
-        report = engine.check(targets)
+        report = engine.check(targets, Watcher(lambda step: progress.task(step.id)))
         history = engine.history()
     report.site = common.shown_site
     report.mode = "status"

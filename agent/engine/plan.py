@@ -1,6 +1,6 @@
 """The plan: every resource read once and compared; nothing is changed.
 
-`agent apply --check` shows it and `agent apply` carries it out: both come through the same `Reader`.
+`agent apply --check` shows it and `agent apply` carries it out: both come through the same `Planner`.
 """
 
 from __future__ import annotations
@@ -8,35 +8,71 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from agent.engine.step import FAILED, IN_DESIRED_STATE, PLANNED, UNKNOWN, Step, diff_of, planned_outcome
-from agent.errors import AgentError, KnownAfterApply, NotPermitted, ResourceError
+from agent.engine.step import (
+    BLOCKED,
+    FAILED,
+    IN_DESIRED_STATE,
+    PLANNED,
+    SKIPPED,
+    UNKNOWN,
+    Step,
+    as_resource_error,
+    diff_of,
+    planned_outcome,
+)
+from agent.errors import KnownAfterApply, NotPermitted, ResourceError
 from agent.graph import Entry
 from agent.host import Host
+from agent.journal import veiled
 from agent.resource import Change, Prefetching, Refreshable, State, differences
 
-WasSetTo = Callable[[str, State | None], bool | None]
-"""Whether a state is what the agent last set a resource to; None where it never did."""
+INTERRUPTED = "interrupted before it was done"
+
+
+class Past:
+    """What the journal knows that a plan needs; this one knows nothing, as before the first run."""
+
+    def was_set_to(self, _id: str, _state: State | None) -> bool | None:
+        """Whether this is the state that the agent last set a resource to; None where it never did."""
+        return None
+
+    def last_set(self, _id: str) -> Mapping[str, Any] | None:
+        """That state, as `Journal.comparable` gives it."""
+        return None
+
+    def owed(self) -> Mapping[str, Sequence[str]]:
+        """Refreshes left over from earlier runs: causes by listener."""
+        return {}
 
 
 class Planner:
-    """Reads resources and says what each comes to. `owed` are refreshes left over from earlier runs."""
+    """Reads resources and says what each comes to. `hide` takes secrets out of what is shown."""
 
-    def __init__(self, host: Host, was_set_to: WasSetTo, owed: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, host: Host, past: Past | Any, hide: Callable[[str], str] = lambda text: text) -> None:
         self._host = host
-        self._was_set_to = was_set_to
-        self._owed = owed
+        self._past = past
+        self._owed = past.owed()
+        self.hide = hide
         self.steps: dict[str, Step] = {}
 
-    def plan(self, entries: Sequence[Entry], on_step: Callable[[Step], None] | None = None) -> list[Step]:
+    def plan(
+        self,
+        entries: Sequence[Entry],
+        begins: Callable[[Step], None] = lambda _step: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> list[Step]:
         """A step for each entry, in their order."""
         problems = self._prefetch(entries)
         for entry in entries:
             step = Step(entry)
             self.steps[entry.id] = step
+            if stopped():
+                step.outcome, step.note = SKIPPED, INTERRUPTED
+                continue
+            begins(step)
             self.look(step, problems.get(entry.resource.kind))
-            if on_step is not None:
-                on_step(step)
         return list(self.steps.values())
 
     def _prefetch(self, entries: Sequence[Entry]) -> dict[str, ResourceError]:
@@ -48,47 +84,50 @@ class Planner:
         for cls, resources in by_class.items():
             try:
                 cls.prefetch(self._host, resources)
-            except ResourceError as error:
-                problems[cls.kind] = error
+            except (ResourceError, OSError) as error:
+                problems[cls.kind] = as_resource_error(error)
         return problems
 
     def look(self, step: Step, problem: ResourceError | None = None) -> None:
         """Read one resource now and fill its step in."""
         started = time.perf_counter()
-        step.outcome, step.error, step.change, step.note = IN_DESIRED_STATE, None, None, ""
+        step.outcome, step.cause, step.error = IN_DESIRED_STATE, None, None
+        step.change, step.diff, step.note, step.preview = None, None, "", []
+        step.refresh, step.refresh_causes = "", []
         try:
             if problem is not None:
                 raise problem
-            change = self._difference(step)
-        except ResourceError as error:
-            self._not_known(step, error)
+            change = self.difference(step)
+        except (ResourceError, OSError) as error:
+            self._not_known(step, as_resource_error(error))
         else:
             if change is not None:
                 self._would_change(step, change)
             self._would_refresh(step)
         step.duration += time.perf_counter() - started
 
-    def _difference(self, step: Step) -> Change | None:
+    def difference(self, step: Step) -> Change | None:
+        """What leads a resource from the state it is in now to the desired one, with secrets hidden."""
         resource = step.entry.resource
         desired = resource.desired(self._host)
-        return differences(resource.read(self._host), desired)
+        change = differences(resource.read(self._host), desired)
+        return None if change is None else veiled(change, self._past.last_set(step.id))
 
     def _not_known(self, step: Step, error: ResourceError) -> None:
         pending = self._first_pending(step)
-        step.error = None
         if isinstance(error, KnownAfterApply):
             step.outcome, step.note = UNKNOWN, f"known after apply: {error.summary}"
         elif isinstance(error, NotPermitted):
             step.outcome, step.note = UNKNOWN, f"not readable: {error.summary}"
-            step.error = str(error)
+            step.error = self.hide(str(error))
         elif pending is not None:
             step.outcome = UNKNOWN
             step.note = f"known after apply: {pending.id} {pending.entry.resource.pending}"
         else:
-            step.outcome, step.error = FAILED, str(error)
+            step.outcome, step.error = FAILED, self.hide(str(error))
 
     def _first_pending(self, step: Step) -> Step | None:
-        """Something that it needs, directly or not, and that will be changed before it; a package where there is one."""
+        """Something that it needs, directly or not, that will be changed before it; a package where there is one."""
         found: list[Step] = []
         seen: set[str] = set()
         stack = list(step.entry.requires)
@@ -108,13 +147,14 @@ class Planner:
         resource = step.entry.resource
         step.change = change
         step.outcome = planned_outcome(change)
-        step.diff = diff_of(resource, change)
+        step.cause = "drift" if self._past.was_set_to(step.id, change.desired) else "intent"
+        diff = diff_of(resource, change)
+        step.diff = None if diff is None else self.hide(diff)
         try:
-            step.note = resource.summary(self._host, change)
-            step.preview = list(resource.preview(self._host, change))
-            step.cause = "intent" if self._was_set_to(step.id, change.desired) is not True else "drift"
-        except AgentError:
-            step.cause = "intent"
+            step.note = self.hide(resource.summary(self._host, change))
+            step.preview = [self.hide(text) for text in resource.preview(self._host, change)]
+        except (ResourceError, OSError):
+            step.note = ""  # it will be told when it is carried out
 
     def _would_refresh(self, step: Step) -> None:
         resource = step.entry.resource
@@ -127,3 +167,20 @@ class Planner:
             step.refresh = resource.refresh_action(causes)
             if step.outcome == IN_DESIRED_STATE:
                 step.outcome, step.cause = "would-refresh", "refresh"
+
+
+def block(step: Step, failed: set[str]) -> bool:
+    """Whether a step needs something that failed; if so it becomes blocked."""
+    step.blocked_by = [id for id in step.entry.requires if id in failed] if failed else []
+    if step.blocked_by:
+        step.outcome, step.cause, step.change, step.diff, step.preview = BLOCKED, None, None, None, []
+        step.error = f"not done, because {', '.join(step.blocked_by)} failed"
+    return bool(step.blocked_by)
+
+
+def block_all(steps: Sequence[Step]) -> None:
+    """Say of a plan what an apply would come to: what needs something that cannot be read is not done."""
+    failed: set[str] = set()
+    for step in steps:
+        if block(step, failed) or step.outcome == FAILED:
+            failed.add(step.id)

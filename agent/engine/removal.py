@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.engine.step import Step, diff_of
+from agent.engine.context import Context
+from agent.engine.step import DONE, FAILED, PLANNED, Step, as_resource_error, diff_of
 from agent.errors import ResourceError
 from agent.graph import Entry
 from agent.host import Host
-from agent.journal import Journal
+from agent.journal import Journal, veiled
 from agent.resource import AttributeChange, Change, State, Undoable
 from agent.resources import kind_class
 
@@ -21,48 +23,135 @@ class Removed:
 
     def __init__(self, row: Mapping[str, Any], journal: Journal) -> None:
         self.id: str = row["id"]
-        self.told = bool(row["told"])
-        fields = json.loads(row["declared"])
-        self.entry = Entry(kind_class(row["kind"])(**fields), "", row["source"], [])
-        self.undoes = row["on_removal"] == "undo" and row["original"] is not None
-        self.wants_undo = row["on_removal"] == "undo"
-        self._original = row["original"]
+        self.source: str = row["source"]
+        self._row = row
         self._journal = journal
+        self.entry = self._entry() if row["on_removal"] == "undo" else None
+
+    def _entry(self) -> Entry | None:
+        """The resource as it was declared; None where it cannot be undone, or its kind is no more."""
+        try:
+            cls = kind_class(self._row["kind"])
+            if self._row["original"] is None or not issubclass(cls, Undoable):
+                return None
+            return Entry(cls(**json.loads(self._row["declared"])), "", self.source, [])
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    @property
+    def note(self) -> str | None:
+        """What is said of it once, where it is not undone."""
+        if self.entry is not None or self._row["told"]:
+            return None
+        left = "and was left alone"
+        if self._row["on_removal"] == "undo":
+            left += ": " + ("it was there before" if self._row["original"] is None else "it cannot be undone")
+        return f"{self.id} is no longer declared {left} (it was at {self.source})"
+
+    def paths(self) -> Iterable[str]:
+        """The paths that it made."""
+        return self.entry.resource.paths() if self.entry is not None else ()
 
     def original(self) -> State | None:
-        """The state before the agent's first change."""
-        return self._journal.state_before(self._original)
+        """The state before the agent's first change. Raises OSError where its content is gone."""
+        return self._journal.state_before(self._row["original"])
 
     def plan(self, host: Host) -> Step | None:
         """The step that undoes it; None where nothing is left to undo."""
-        step = Step(self.entry, cause="intent")
-        resource = self.entry.resource
+        assert self.entry is not None
+        step = Step(self.entry, cause="intent", note="no longer declared: undone")
         try:
-            actual, original = resource.read(host), self.original()
+            actual, original = self.entry.resource.read(host), self.original()
         except (ResourceError, OSError) as error:
-            step.outcome, step.error = "failed", f"it cannot be undone: {error}"
+            step.outcome, step.error = FAILED, f"it cannot be undone: {as_resource_error(error)}"
             return step
-        if not isinstance(resource, Undoable) or actual == original or (actual is None and original is None):
+        if actual == original:
             return None
-        if original is None:
-            attributes = tuple(AttributeChange(name, value, None) for name, value in (actual or {}).items())
-        else:
-            attributes = tuple(
-                AttributeChange(name, (actual or {}).get(name), value)
-                for name, value in original.items()
-                if (actual or {}).get(name) != value
-            )
-        step.change = Change(actual, original, attributes)
-        step.outcome = "would-remove" if original is None else "would-change"
-        step.diff = diff_of(resource, step.change)
-        step.note = "no longer declared: undone"
+        change = Change(actual, original, _attributes(actual or {}, original))
+        last_set = json.loads(self._row["last_set"]) if self._row["last_set"] else None
+        step.change = veiled(change, last_set)
+        step.outcome = "would-remove" if original is None else "would-add" if actual is None else "would-change"
+        step.diff = diff_of(self.entry.resource, step.change)
         return step
 
 
-def removed(journal: Journal, site: Path, declared: set[str]) -> Iterator[Removed]:
-    """The resources of this site that are no longer declared; those of kinds that are gone too are passed over."""
-    for row in journal.removed(site, declared):
-        try:
-            yield Removed(row, journal)
-        except (KeyError, TypeError):
-            journal.told(row["id"])
+def _attributes(actual: State, original: State | None) -> tuple[AttributeChange, ...]:
+    if original is None:
+        return tuple(AttributeChange(name, value, None) for name, value in actual.items())
+    return tuple(
+        AttributeChange(name, actual.get(name), value) for name, value in original.items() if actual.get(name) != value
+    )
+
+
+class Removals:
+    """All that a site no longer declares, the last made first."""
+
+    def __init__(self, journal: Journal, site: Path, entries: Sequence[Entry]) -> None:
+        declared = {entry.id for entry in entries}
+        self._all = [Removed(row, journal) for row in journal.removed(site, declared)][::-1]
+        self._journal = journal
+        self._in_the_way = self._conflicts(entries) if any(each.entry for each in self._all) else set()
+
+    def _conflicts(self, entries: Sequence[Entry]) -> set[str]:
+        taken = {path for entry in entries for path in entry.resource.paths()}
+        return {each.id for each in self._all if not taken.isdisjoint(each.paths())}
+
+    def plan(self, host: Host) -> Iterator[Step]:
+        """The steps that undo what is to be undone."""
+        for each in self._all:
+            if each.entry is not None and (step := each.plan(host)) is not None:
+                yield step
+
+    def notes(self) -> list[str]:
+        """What is to be said of those that are left alone."""
+        return [note for each in self._all if (note := each.note) is not None]
+
+    def tell(self) -> list[str]:
+        """The same, for the last time."""
+        notes = self.notes()
+        for each in self._all:
+            if each.note is not None:
+                self._journal.told(each.id)
+        return notes
+
+    def undo_in_the_way(self, context: Context) -> list[Step]:
+        """Undo first what stands where another resource is declared now; gives the steps."""
+        return self._undo_all(context, [each for each in self._all if each.id in self._in_the_way])
+
+    def undo_rest(self, context: Context) -> list[Step]:
+        """Undo all else, after what is declared was brought about; gives the steps."""
+        return self._undo_all(context, [each for each in self._all if each.id not in self._in_the_way])
+
+    def _undo_all(self, context: Context, removed: Sequence[Removed]) -> list[Step]:
+        steps = []
+        for each in removed:
+            if each.entry is None or context.stopped():
+                continue
+            step = each.plan(context.host)
+            if step is not None:
+                steps.append(step)
+                if step.change is not None:
+                    _undo(context, each, step, step.change)
+                context.watcher.ended(step)
+            if step is None or step.outcome in DONE:
+                self._journal.forget(each.id)
+        return steps
+
+
+def _undo(context: Context, each: Removed, step: Step, change: Change) -> None:
+    resource = step.entry.resource
+    assert isinstance(resource, Undoable)
+    context.watcher.begins(step)
+    started = time.perf_counter()
+    action = step.outcome.removeprefix("would-")
+    intent = context.intent(step, action, "intent", before=change.actual, attributes=change.attributes, diff=step.diff)
+    number = context.journal.intend(context.run, [intent])[0]
+    try:
+        resource.undo(context.host, each.original())
+        step.outcome = PLANNED[step.outcome]
+    except (ResourceError, OSError) as error:
+        step.outcome, step.error = FAILED, context.planner.hide(str(as_resource_error(error)))
+    finally:
+        context.host.forget()
+    step.duration = time.perf_counter() - started
+    context.journal.outcome(number, "failed" if step.error else "done", step.duration, step.error)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.errors import ResourceError
 from agent.graph import Entry
 from agent.resource import Change
 
@@ -28,7 +29,8 @@ _DIFF_LINES = 4000
 class Step:
     """One resource in one run: outcome, why (`cause`: intent, drift, refresh or None), and what differs.
 
-    `preview` is what will be carried out word for word, `note` is a few words for people, `refresh` the word for what a refresh does and `refresh_causes` why.
+    `preview` is what will be carried out word for word, `note` is a few words for people, `refresh` the word for what a
+    refresh does and `refresh_causes` why.
     """
 
     entry: Entry
@@ -73,7 +75,7 @@ def text_diff(id: str, before: bytes | None, after: bytes | None, encoding: str 
         return f"binary content differs: {len(before)} bytes → {len(after)} bytes\n"
     if "\0" in old or "\0" in new:
         return f"binary content differs: {len(before)} bytes → {len(after)} bytes\n"
-    old_lines, new_lines = old.splitlines(keepends=True), new.splitlines(keepends=True)
+    old_lines, new_lines = _lines(old), _lines(new)
     if len(old_lines) + len(new_lines) > _DIFF_LINES * 10:
         return f"too large to compare by line: {len(old_lines)} lines → {len(new_lines)} lines\n"
     lines = []
@@ -85,8 +87,23 @@ def text_diff(id: str, before: bytes | None, after: bytes | None, encoding: str 
     return "".join(lines)
 
 
+def _lines(text: str) -> list[str]:
+    """Lines with their ends; only a newline ends one, not what Unicode calls a separator too."""
+    lines = [line + "\n" for line in text.split("\n")]
+    lines[-1] = lines[-1][:-1]
+    return lines if lines[-1] else lines[:-1]
+
+
 def diff_of(resource: Any, change: Change) -> str | None:
     """The text diff of a resource's change, None where it has none or it must not be seen."""
     before = resource.text_of(change.actual) if change.actual is not None else b""
     after = resource.text_of(change.desired) if change.desired is not None else b""
     return text_diff(resource.id, before, after, getattr(resource, "encoding", "utf-8"))
+
+
+def as_resource_error(error: ResourceError | OSError) -> ResourceError:
+    """What the system refused, as an error of the one resource that asked for it."""
+    if isinstance(error, ResourceError):
+        return error
+    where = f"{error.filename}: " if error.filename else ""
+    return ResourceError(f"{where}{error.strerror or error}")

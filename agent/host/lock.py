@@ -18,11 +18,16 @@ _POLL = 0.2
 
 @contextmanager
 def exclusive(
-    path: Path, purpose: str, *, wait: bool = False, progress: Callable[[str], None] | None = None
+    path: Path,
+    purpose: str,
+    *,
+    wait: bool = False,
+    progress: Callable[[str], None] = lambda _text: None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:
     """Hold the lock at `path` (flock(2)); its file says who holds it, since when and for what.
 
-    Raises LockHeld where another process holds it, unless `wait`.
+    Raises LockHeld where another process holds it, unless `wait`; with that, only once `stopped` says so.
     """
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -30,7 +35,7 @@ def exclusive(
     except OSError as error:
         raise ResourceError(f"the lock {path} cannot be taken: {error.strerror}", hint="run it with sudo") from None
     try:
-        _take(fd, wait, progress)
+        _take(fd, wait, progress, stopped)
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps({"pid": os.getpid(), "since": time.time(), "purpose": purpose}).encode(), 0)
         yield
@@ -38,19 +43,19 @@ def exclusive(
         os.close(fd)
 
 
-def _take(fd: int, wait: bool, progress: Callable[[str], None] | None) -> None:
+def _take(fd: int, wait: bool, progress: Callable[[str], None], stopped: Callable[[], bool]) -> None:
     told = False
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = _holder(fd)
             if not wait:
-                raise LockHeld(
-                    f"another run holds the lock: {holder}", hint="wait for it to end, or use --wait"
-                ) from None
-            if progress and not told:
-                progress(f"waiting for {holder}")
+                hint = "wait for it to end, or use --wait"
+                raise LockHeld(f"another run holds the lock: {_holder(fd)}", hint=hint) from None
+            if stopped():
+                raise LockHeld(f"interrupted while waiting for {_holder(fd)}; nothing was touched") from None
+            if not told:
+                progress(f"waiting for {_holder(fd)}")
                 told = True
             time.sleep(_POLL)
         else:
@@ -62,5 +67,5 @@ def _holder(fd: int) -> str:
         kept = json.loads(os.pread(fd, 4096, 0))
         since = datetime.fromtimestamp(kept["since"]).astimezone().strftime("%H:%M:%S")
         return f"{kept['purpose']} (pid {kept['pid']}, since {since})"
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError, OSError):
         return "a process that is just starting"

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import KnownAfterApply, NotPermitted, ResourceError
+from agent.secret import REDACTED
 
 _ALPHABET = string.ascii_letters + string.digits
+_SHORTEST_HIDDEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Secrets:
     def __init__(self, sources: Mapping[str, SecretSource]) -> None:
         self._sources = sources
         self._values: dict[str, str] = {}
+        self._not_made: dict[str, ResourceError] = {}
 
     def value(self, name: str) -> str:
         """The value of a secret, without the line end that an editor leaves.
@@ -67,6 +70,8 @@ class Secrets:
         try:
             text = Path(path).read_text(encoding="utf-8")
         except FileNotFoundError:
+            if name in self._not_made:
+                raise self._not_made[name] from None
             if source.generate is not None:
                 raise KnownAfterApply(f"the secret {name} is generated first") from None
             raise ResourceError(f"the secret {name} has no value: {path} does not exist") from None
@@ -74,17 +79,39 @@ class Secrets:
             raise NotPermitted(f"the secret {name} can only be read by root") from None
         except (OSError, UnicodeDecodeError) as error:
             raise ResourceError(f"the secret {name} cannot be read from {path}: {error.__class__.__name__}") from None
-        return text.removesuffix("\n").removesuffix("\r")
+        value = text.removesuffix("\n").removesuffix("\r")
+        if not value:
+            raise ResourceError(f"the secret {name} is empty", hint=f"look at {path}")
+        return value
 
     def generate(self, names: Iterable[str]) -> list[str]:
-        """Make those of these secrets that are to be generated and have no value yet; gives the files made."""
+        """Make those of these secrets that are to be generated and have no value yet; gives the files made.
+
+        One that cannot be made is an error of each resource that asks for its value.
+        """
         made = []
         for name in names:
             source = self._sources[name]
-            if source.generate is not None and source.file and not os.path.lexists(source.file):
-                _write_once(source.file, "".join(secrets.choice(_ALPHABET) for _ in range(source.generate)))
-                made.append(source.file)
+            if source.generate is None or not source.file:
+                continue
+            with contextlib.suppress(OSError):  # of a run that was killed right after it had made the secret
+                _temporary(source.file).unlink()
+            if not os.path.lexists(source.file):
+                try:
+                    _write_once(source.file, "".join(secrets.choice(_ALPHABET) for _ in range(source.generate)))
+                except ResourceError as error:
+                    self._not_made[name] = error
+                else:
+                    made.append(source.file)
         return made
+
+    def hide(self, text: str) -> str:
+        """The text without the secrets that were read so far: what a program says may well hold one."""
+        for value in self._values.values():
+            for part in {value, *value.splitlines()}:
+                if len(part) >= _SHORTEST_HIDDEN:
+                    text = text.replace(part, REDACTED)
+        return text
 
 
 def _credential_path(name: str, credential: str) -> str:
@@ -97,12 +124,16 @@ def _credential_path(name: str, credential: str) -> str:
     return str(Path(folder, credential))
 
 
+def _temporary(path: str) -> Path:
+    return Path(path).with_name(f".{Path(path).name}.state-agent")
+
+
 def _write_once(path: str, value: str) -> None:
     """Write a new file that only root can read; never over one that exists, whole or not at all."""
     folder = Path(path).parent
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = folder / f".{Path(path).name}.state-agent"
+        temporary = _temporary(path)
         temporary.unlink(missing_ok=True)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:

@@ -28,11 +28,14 @@ def change_lines(change: Mapping[str, Any], style: Style) -> Iterator[str]:
     """One change of a run."""
     outcome = "" if change["outcome"] == "done" else f"  {change['outcome']}"
     duration = f"  {change['duration_s']:.2f} s" if change["duration_s"] is not None else ""
-    yield f"       {_SYMBOLS.get(change['action'], '?')} {change['resource']:<40} {change['cause']}{outcome}{duration}"
+    symbol = _SYMBOLS.get(change["action"], "!")
+    why = change["cause"] or change["action"]
+    yield f"       {symbol} {visible(change['resource']):<38} {why}{outcome}{duration}"
     for each in change["changes"]:
         if each["attribute"] != "content" or not change["diff"]:
             yield visible(f"           {each['attribute']} {_value(each['actual'])} → {_value(each['desired'])}")
-    for line in (change["diff"] or "").splitlines():
+    diff = (change["diff"] or "").removesuffix("\n")
+    for line in diff.split("\n") if diff else ():
         colour = {"-": "31", "+": "32", "@": "2"}.get(line[:1], "0")
         yield "           " + style.paint(colour, visible(line))
     for line in (change["error"] or "").splitlines():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 from agent.engine import Report
@@ -64,5 +65,6 @@ def error_document(error: AgentError, mode: str) -> dict[str, Any]:
 
 
 def dumps(document: Any) -> str:
-    """The document as text."""
-    return json.dumps(document, indent=1, ensure_ascii=False, default=str)
+    """The document as text, which can be printed in any encoding."""
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return json.dumps(document, indent=1, ensure_ascii=not unicode, default=str)

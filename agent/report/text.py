@@ -21,8 +21,9 @@ _COUNTED: Sequence[tuple[str, str]] = (
     ("would-refresh", "to refresh"), (UNKNOWN, "known after apply"), ("added", "added"), ("changed", "changed"),
     ("removed", "removed"), ("refreshed", "refreshed"), (FAILED, "failed"), (BLOCKED, "blocked"), (SKIPPED, "skipped"),
 )  # fmt: skip
-_ID_WIDTH = 40
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_ID_WIDTH = 38
+# Control characters, and what turns the direction of a text or is not seen at all (Unicode TR 36).
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 _NEW_LINES = 20
 
 
@@ -39,13 +40,22 @@ class Style:
 
 def visible(text: str) -> str:
     """Text without control characters, which a file's content could use to play tricks on a terminal."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return _CONTROL.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def _in_line(text: str) -> str:
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def step_lines(step: Step, style: Style, *, verbose: bool = False, brief: bool = False) -> Iterator[str]:
     """The lines of one step: what happens to which resource, and what differs; `brief` cuts long diffs short."""
     symbol = _SYMBOLS[step.outcome]
-    head = f"{style.paint(_COLOURS[symbol], symbol)} {step.id:<{_ID_WIDTH}} {visible(_remark(step))}"
+    head = f"{style.paint(_COLOURS[symbol], symbol)} {_in_line(step.id):<{_ID_WIDTH}} {_in_line(_remark(step))}"
     yield head.rstrip()
     if step.error and step.outcome in (FAILED, BLOCKED):
         yield from (f"    {visible(line)}" for line in step.error.splitlines())
@@ -53,7 +63,7 @@ def step_lines(step: Step, style: Style, *, verbose: bool = False, brief: bool =
         yield from _attribute_lines(step, style, verbose, brief)
         yield from (f"    {visible(line)}" for text in step.preview for line in text.splitlines())
     if step.refresh_causes and step.outcome not in ("would-refresh", "refreshed"):
-        yield f"    then {step.refresh} ({', '.join(step.refresh_causes)})"
+        yield f"    then {step.refresh} ({_in_line(', '.join(step.refresh_causes))})"
 
 
 def _remark(step: Step) -> str:
@@ -63,7 +73,7 @@ def _remark(step: Step) -> str:
     if step.outcome == FAILED:
         return f"failed   {step.entry.source}"
     if step.outcome == BLOCKED:
-        return "blocked"
+        return f"blocked  {step.entry.source}"
     drifted = " (drift)" if step.cause == "drift" else ""
     return (step.note or step.entry.source) + drifted
 
@@ -84,7 +94,10 @@ def _attribute_lines(step: Step, style: Style, verbose: bool, brief: bool) -> It
 
 
 def _diff_lines(diff: str, style: Style, *, whole: bool) -> Iterator[str]:
-    lines = [line for line in diff.splitlines() if not line.startswith(("---", "+++", " "))]
+    lines = diff.removesuffix("\n").split("\n")
+    if len(lines) > 2 and lines[0].startswith("--- ") and lines[1].startswith("+++ "):
+        del lines[:2]
+    lines = [line for line in lines if not line.startswith(" ")]
     if len(lines) > 1 and lines[0].startswith("@@") and sum(line.startswith("@@") for line in lines) == 1:
         del lines[0]
     limit = len(lines) if whole else _NEW_LINES
@@ -103,7 +116,7 @@ def _value(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return "[" + ", ".join(_value(item) for item in value) + "]"
-    text = visible(str(value)).replace("\n", "\\n")
+    text = _in_line(str(value))
     return text if len(text) <= 100 else text[:99] + "…"
 
 
@@ -134,7 +147,7 @@ def closing_lines(report: Report) -> Iterator[str]:
     """What comes after the steps: notes and the summary."""
     if any(step.outcome != IN_DESIRED_STATE for step in report.steps):
         yield ""
-    yield from (f"note: {note}" for note in report.notes)
+    yield from (f"note: {_in_line(note)}" for note in report.notes)
     if report.interrupted:
         undone = sum(step.outcome == SKIPPED for step in report.steps)
         yield f"interrupted: {undone} left undone; run `agent apply` again to go on"
