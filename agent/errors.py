@@ -9,6 +9,7 @@
         ├── CommandFailed         a program ended with another status than expected
         ├── Missing               a program, unit or account that is needed is not there (yet)
         ├── NotPermitted          only root may read or change it
+        ├── Degraded              not as declared, but usable: what needs it goes on
         └── KnownAfterApply       the value comes into being during apply
 
 Anything else that escapes is a bug in state-agent.
@@ -105,6 +106,17 @@ class Missing(ResourceError):
 
 class NotPermitted(ResourceError):
     """The resource can only be read or changed by root."""
+
+
+class Degraded(ResourceError):
+    """It could not be made as declared, but what is there can be used: what needs it goes on.
+
+    `changed` tells whether anything was changed nevertheless, so that those who listen to it have to know.
+    """
+
+    def __init__(self, summary: str, *, changed: bool, detail: str = "", hint: str = "") -> None:
+        super().__init__(summary, detail=detail, hint=hint)
+        self.changed = changed
 
 
 class KnownAfterApply(ResourceError):

@@ -7,6 +7,7 @@ many resources of a kind cost one read, and whoever changes something drops what
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,13 +32,14 @@ class Host:
 
     `progress` takes a line to show to whoever watches; `last_set` gives the state that the agent last set a resource
     to, by id; `run_dir` is a root-only folder that does not outlive a reboot; `done` holds what this run has
-    already carried out and nothing on the host can tell.
+    already carried out and nothing on the host can tell; `clock` gives the time in seconds since the epoch.
     """
 
     run_dir: str = "/run/state-agent"
     progress: Callable[[str], None] = lambda _text: None
     last_set: Callable[[str], Mapping[str, Any] | None] = _nothing_known
     blob: Callable[[str], bytes | None] = lambda _digest: None
+    clock: Callable[[], float] = time.time
     done: set[str] = field(default_factory=set)
     files: Files = field(default_factory=Files)
 

@@ -14,6 +14,7 @@ _KINDS = {
     "apt": "apt:Apt",
     "apt_source": "apt_source:AptSource",
     "block": "block:Block",
+    "certificate": "certificate:Certificate",
     "check": "check:Check",
     "command": "command:Command",
     "directory": "directory:Directory",
