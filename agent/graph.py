@@ -59,8 +59,8 @@ class Graph:
 
     def _imply_places(self, entry: Entry, path: str, places: Mapping[str, Sequence[Entry]]) -> None:
         for place in places.get(path, ()):
-            if entry.resource.kind == "gocryptfs":  # it needs its mount point
-                self._add(entry.id, place.id)
+            if entry.resource.kind == "gocryptfs":  # that directory is the one to be seen there: the root of the mount
+                self._add(place.id, entry.id)
         while path != "/":
             path = path.rpartition("/")[0] or "/"
             for place in places.get(path, ()):

@@ -188,16 +188,16 @@ class Drafter:
             except (RenderError, Unavailable) as error:
                 self._report(draft.declaration, error, ("template",))
         for key in getattr(kind_class(draft.declaration.kind), "files_beside", ()):
-            if draft.fields.get(key) is not None:
-                self._file_beside(draft, key, folder)
+            for table, at in _tables_with(draft.fields, key):
+                self._file_beside(draft, table, at, folder)
 
-    def _file_beside(self, draft: Draft, key: str, folder: Path) -> None:
-        path = os.path.normpath(folder / draft.fields[key])
-        draft.fields[key] = path
+    def _file_beside(self, draft: Draft, table: dict[str, Any], at: KeyPath, folder: Path) -> None:
+        path = os.path.normpath(folder / table[str(at[-1])])
+        table[str(at[-1])] = path
         if not self._reader.listing(folder, listing.literal(path)):
             shown = self._reader.shown(Path(path))
             what = f"{shown} is a directory" if os.path.isdir(path) else f"there is no file {shown}"
-            self._problem(draft.declaration, what, (key,))
+            self._problem(draft.declaration, what, at)
 
     def _filled_in(self, value: Any, filling: _Filling, written: KeyPath, at: KeyPath) -> Any:
         """A value with its expressions filled in; `written` is its path in the document, `at` the one it comes to."""
@@ -243,3 +243,13 @@ class Drafter:
             self._problems.append(Problem(error.message, file=error.file, line=error.line, key=key, hint=error.hint))
         else:
             self._problem(declaration, error.message, at, hint=error.hint)
+
+
+def _tables_with(fields: dict[str, Any], key: str) -> Iterator[tuple[dict[str, Any], KeyPath]]:
+    """The tables that hold a key, with its path: `source` among the fields, `keys.file` in each table of a list."""
+    outer, _, inner = key.partition(".")
+    if not inner and fields.get(outer) is not None:
+        yield fields, (outer,)
+    for i, table in enumerate(fields.get(outer) or ()) if inner else ():
+        if table.get(inner) is not None:
+            yield table, (outer, i, inner)

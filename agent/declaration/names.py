@@ -129,6 +129,8 @@ class Environment(jinja2.Environment):
 
     def join_path(self, template: str, parent: str) -> str:
         """Templates are named by their paths; one that another includes lies beside that one."""
+        if not isinstance(template, str):  # an undefined name, or no name at all
+            raise RenderError(f"the name of a template must be a text, not {template!s:.40}")
         return os.path.normpath(os.path.join(os.path.dirname(parent), template))
 
 

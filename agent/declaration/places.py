@@ -16,13 +16,14 @@ def check_places(drafts: Mapping[str, Draft]) -> Iterator[Problem]:
     """Problems of paths that are claimed twice. Tells purging directories what is declared below them."""
     owners: dict[str, Draft] = {}
     shared: list[tuple[str, Draft]] = []
+    made: set[str] = set()
     for draft in drafts.values():
         cls = kind_class(draft.declaration.kind)
         for path in cls(**draft.fields).paths():
             if getattr(cls, "shares_path", False):
                 shared.append((path, draft))
             elif path != draft.fields["name"]:
-                continue  # it only makes something there
+                made.add(path)
             elif path in owners and {draft.declaration.kind, owners[path].declaration.kind} != _MOUNT_ON_DIRECTORY:
                 first = owners[path]
                 yield _problem(draft, f"{path} is declared twice; the first is {first.id} at {first.source}")
@@ -30,7 +31,7 @@ def check_places(drafts: Mapping[str, Draft]) -> Iterator[Problem]:
                 owners[path] = draft
     yield from _shared_with_owner(shared, owners)
     yield from _inside_what_goes(owners, shared)
-    declared = sorted({*owners, *(path for path, _ in shared)})
+    declared = sorted({*owners, *made, *(path for path, _ in shared)})
     for draft in drafts.values():
         if draft.fields.get("purge"):
             below = draft.fields["name"].rstrip("/") + "/"
@@ -46,7 +47,12 @@ def _shared_with_owner(shared: list[tuple[str, Draft]], owners: Mapping[str, Dra
 
 
 def _inside_what_goes(owners: Mapping[str, Draft], shared: list[tuple[str, Draft]]) -> Iterator[Problem]:
-    gone = {path for path, draft in owners.items() if draft.fields.get("ensure") == "absent"}
+    stays = ("gocryptfs",)  # what was a mount is an ordinary folder then
+    gone = {
+        path
+        for path, draft in owners.items()
+        if draft.fields.get("ensure") == "absent" and draft.declaration.kind not in stays
+    }
     if not gone:
         return
     for path, draft in (*owners.items(), *shared):

@@ -178,4 +178,4 @@ class _Explained:
             return str(error), ""
         if isinstance(error, RecursionError):
             return "goes round in a circle, or is nested too deeply", ""
-        return f"{type(error).__name__}: {error}", ""
+        return f"cannot be worked out: {error or type(error).__name__}", ""

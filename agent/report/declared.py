@@ -12,20 +12,23 @@ from agent.report.text import Style, visible
 from agent.secret import REDACTED, Secret, SecretText
 
 _ELSEWHERE = ("name", "requires", "rendered", "declared")
+_SENSITIVE = ("content", "run", "unless", "only_if", "env")
+"""What is not shown of a resource that is declared sensitive."""
 
 
 def fields(entry: Entry) -> dict[str, Any]:
     """The fields of a resource that differ from their defaults, with secrets left out."""
     resource = entry.resource
+    sensitive = getattr(resource, "sensitive", False)
     blank = {field.name: field for field in type(resource).__dataclass_fields__.values()}
     found: dict[str, Any] = {}
     for name in resource_fields(resource):
         value = getattr(resource, name)
         if name not in _ELSEWHERE and value != blank[name].default and value not in ([], {}, None):
-            found[name] = _plain(value, hidden=name == "content" and getattr(resource, "sensitive", False))
+            found[name] = _plain(value, hidden=sensitive and name in _SENSITIVE)
     rendered = getattr(resource, "rendered", None)
     if rendered is not None:
-        found["content"] = _plain(rendered, hidden=getattr(resource, "sensitive", False))
+        found["content"] = _plain(rendered, hidden=sensitive)
     return found
 
 
