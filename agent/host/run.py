@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pwd
 import signal
@@ -73,6 +74,7 @@ def run(
     """
     import sh
 
+    logging.getLogger("sh").setLevel(logging.CRITICAL)  # at DEBUG it shows what is piped to and from programs
     words = [find_program(command[0]), *command[1:]]
     if user is not None and user != "root":
         words, env = as_user(user, words, env)
@@ -90,7 +92,12 @@ def run(
         "_bg_exc": False,
     }
     if on_line is not None:
-        options["_out"] = lambda line: (lines.append(line), on_line(line.rstrip("\n")), None)[2]
+
+        def take(line: str) -> None:
+            lines.append(line)
+            on_line(line.rstrip("\n"))
+
+        options["_out"] = take
     if pass_fds:
         options["_pass_fds"] = set(pass_fds)
     shown = command[0] if quiet else " ".join(command)
@@ -102,7 +109,7 @@ def run(
     return result
 
 
-def observe(command: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT) -> Result:
+def observe(command: Sequence[str], *, stdin: str = "", timeout: float = DEFAULT_TIMEOUT) -> Result:
     """Run a program that only looks, whatever its exit status: `run` without `sh`.
 
     A check of an unchanged host starts few programs, mostly one, and importing `sh` takes longer than all else in it.
@@ -113,7 +120,7 @@ def observe(command: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT) -> Resu
     words = [find_program(command[0]), *command[1:]]
     try:
         done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, env=environment(), timeout=timeout, check=False
+            words, input=stdin.encode(), capture_output=True, env=environment(), timeout=timeout, check=False
         )
     except subprocess.TimeoutExpired:
         raise CommandFailed(f"{' '.join(command)} did not end within {timeout:g} s") from None
