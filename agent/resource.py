@@ -125,7 +125,10 @@ class Resource:
         return ()
 
     def paths(self) -> Iterable[str]:
-        """Absolute paths that it makes: their declared parent directories, links and mounts come first."""
+        """Absolute paths that it makes: their declared parent directories, links and mounts come first.
+
+        One that ends with `/` is a folder that is its own with all it holds: no `purge` looks into it.
+        """
         return ()
 
     def summary(self, host: Host, change: Change) -> str:  # noqa: ARG002

@@ -19,6 +19,7 @@ from agent.host.names import forget_names
 if TYPE_CHECKING:
     from agent.host.accounts import Accounts
     from agent.host.dpkg import Dpkg
+    from agent.host.mounts import Mounts
     from agent.host.units import Units
 
 
@@ -31,16 +32,19 @@ class Host:
     """What resources see of the machine during one run.
 
     `progress` takes a line to show to whoever watches; `last_set` gives the state that the agent last set a resource
-    to, by id; `run_dir` is a root-only folder that does not outlive a reboot; `done` holds what this run has
-    already carried out and nothing on the host can tell; `clock` gives the time in seconds since the epoch.
+    to, by id; `run_dir` is a root-only folder that does not outlive a reboot, `state_dir` one that does; `done` holds
+    what this run has already carried out and nothing on the host can tell; `notes` are for the user to read at the
+    end of the run; `clock` gives the time in seconds since the epoch.
     """
 
     run_dir: str = "/run/state-agent"
+    state_dir: str = "/var/lib/state-agent"
     progress: Callable[[str], None] = lambda _text: None
     last_set: Callable[[str], Mapping[str, Any] | None] = _nothing_known
     blob: Callable[[str], bytes | None] = lambda _digest: None
     clock: Callable[[], float] = time.time
     done: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
     files: Files = field(default_factory=Files)
 
     @cached_property
@@ -64,11 +68,23 @@ class Host:
 
         return Accounts()
 
+    @cached_property
+    def mounts(self) -> Mounts:
+        """What is mounted where."""
+        from agent.host.mounts import Mounts
+
+        return Mounts()
+
+    def note(self, text: str) -> None:
+        """Tell the user something at the end of the run, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
     def forget(self) -> None:
         """Drop everything that was read in bulk."""
         forget_names()
         self.files.forget()
-        for part in ("dpkg", "units", "accounts"):
+        for part in ("dpkg", "units", "accounts", "mounts"):
             self.__dict__.pop(part, None)
 
     @property

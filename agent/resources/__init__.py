@@ -19,6 +19,7 @@ _KINDS = {
     "command": "command:Command",
     "directory": "directory:Directory",
     "file": "file:File",
+    "gocryptfs": "gocryptfs:Gocryptfs",
     "group": "group:Group",
     "link": "link:Link",
     "service": "service:Service",

@@ -15,8 +15,8 @@ Converge = Callable[[Resource], Change | None]
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    """A host whose run folder is a throw-away one."""
-    return Host(run_dir=str(tmp_path / "run"))
+    """A host whose own folders are throw-away ones."""
+    return Host(run_dir=str(tmp_path / "run"), state_dir=str(tmp_path / "state"))
 
 
 @pytest.fixture
