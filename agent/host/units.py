@@ -110,12 +110,13 @@ class Units:
             run(["systemctl", "reset-failed", "--", unit.id], accept=None)
         since = time.time()
         result = _job(verb, unit)
-        after = self._settled(unit.id)
+        after = settled = self._settled(unit.id)
         unproven = verb == "reload" or after.type not in _TELLS_READINESS
         if result.ended_well and after.up and unproven and after.id.endswith(".service"):
             time.sleep(PROOF)
             after = self.fresh(unit.id)
-        died = after.restarts > (unit.restarts if verb == "reload" else 0)
+        # What waited for its next try counts a start that is asked for as that try: only later ones tell of a death.
+        died = after.restarts > (unit.restarts if verb == "reload" else settled.restarts)
         if not result.ended_well or died or not (after.up or after.ended_well):
             raise self._not_up(verb, after, result, since)
         return after

@@ -101,7 +101,9 @@ def boot(host: Host) -> NoReturn:
         group.mkdir()
         (group / "cgroup.procs").write_text("0")
     sh("ip", "-n", REALM, "link", "delete", host.port, check=False)
-    sh("ip", "link", "add", "eth0", "type", "veth", "peer", "name", host.port, "netns", REALM)
+    # The same hardware address at every boot, as a card has it: the other hosts remember it for a while.
+    card = f"02:00:00:00:00:{host.index:02x}"
+    sh("ip", "link", "add", "eth0", "address", card, "type", "veth", "peer", "name", host.port, "netns", REALM)
     sh("ip", "-n", REALM, "link", "set", host.port, "master", "lan", "up")
     sh("ip", "address", "add", f"{host.address}/24", "dev", "eth0")
     sh("ip", "link", "set", "lo", "up")

@@ -314,6 +314,16 @@ def test_one_that_waits_for_its_next_try_does_not_run(host: Host) -> None:
     assert Service(name="sa-a", running=False).read(host)["running"] is True  # type: ignore[index]
 
 
+def test_one_that_waits_for_its_next_try_is_brought_up(converge: Converge, tmp_path: Path) -> None:
+    write("sa-a.service", f"ExecStart=/bin/sh -c 'test -e {tmp_path}/there && exec sleep infinity'",
+          "Restart=always", "RestartSec=30s")  # fmt: skip
+    systemctl("enable", "--now", "sa-a")
+    time.sleep(0.3)
+    (tmp_path / "there").touch()
+    converge(Service(name="sa-a"))
+    assert prop("sa-a", "ActiveState") == "active"
+
+
 def test_an_unmet_condition_is_told(converge: Converge) -> None:
     (UNITS / "sa-a.service").write_text(f"[Unit]\nConditionPathExists=/run/sa-never\n[Service]\n{SLEEP}\n{INSTALL}")
     with pytest.raises(ResourceError, match=r"inactive \(dead\) after start") as error:
