@@ -179,6 +179,8 @@ class TestMounting:
         monkeypatch.setattr(mounts, "ANSWER_LIMIT", 0.5)
         os.kill(pid, signal.SIGSTOP)
         try:
+            while not all("State:\tT" in task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/status")):
+                time.sleep(0.01)
             started = time.monotonic()
             with pytest.raises(ResourceError, match="did not answer within"):
                 declared.read(host)
