@@ -20,7 +20,7 @@ SAID = {
     f"~ file:{FILE_MODE}\n    mode     0600 → 0644\n~ service:cron  start\n\n1 to add, 3 to change\n",
     "CFEngine": f" warning: Should update file '{CONTENT}' with content 'a\n'\n warning: Should change permissions of "
     f"'{FILE_MODE}' from 0600 to 0644\n warning: Should install repo type package: nano\n"
-    " warning: Would execute script '/bin/systemctl --no-ask-password --global --system -q start cron'\n warning: Method 'x' invoked repairs\n",
+    " warning: Would execute script '/bin/systemctl --no-ask-password --global --system -q start cron'\n\n",
     "Puppet": "Notice: Compiled catalog for bench in environment production in 0.27 seconds\n"
     "Notice: /Stage[main]/Main/Package[nano]/ensure: created (noop)\n"
     "Notice: /Stage[main]/Main/Service[cron]/ensure: ensure changed 'stopped' to 'running' (noop)\n"
