@@ -24,6 +24,8 @@ from agent.graph import Entry, Graph
 from agent.host.secrets import SecretSource
 
 _SECRET_KEYS = ("file", "generate", "credential")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_LONGEST = 400
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*")
 
 
@@ -118,5 +120,12 @@ def _in_order(problems: list[Problem]) -> list[Problem]:
     files = {file: i for i, file in enumerate(dict.fromkeys(problem.file for problem in problems))}
     once: dict[tuple[str | int, ...], Problem] = {}
     for problem in problems:
+        problem.message, problem.hint = _one_line(problem.message), _one_line(problem.hint)
         once.setdefault((problem.file, problem.line, problem.key, problem.message), problem)
     return sorted(once.values(), key=lambda problem: (files[problem.file], problem.line))
+
+
+def _one_line(text: str) -> str:
+    """A message as one line of a bearable length: it may quote any value."""
+    text = _CONTROL.sub(lambda found: "\\n" if found[0] == "\n" else f"\\x{ord(found[0]):02x}", text)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -229,8 +229,9 @@ class Drafter:
         if isinstance(filled, SecretText):
             self._problem(filling.declaration, "a secret cannot be a key", written)
             own.failed.add(at)
-        filling.failed |= own.failed
-        return filled if isinstance(filled, str) else str(filled)
+        name = filled if isinstance(filled, str) else str(filled)
+        filling.failed |= {(*at, name) for _ in own.failed}
+        return name
 
     def _problem(self, declaration: Declaration, message: str, at: KeyPath, *, hint: str = "") -> None:
         self._problems.append(declaration.document.problem(message, (*declaration.path, *at), hint=hint))

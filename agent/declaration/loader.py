@@ -81,11 +81,14 @@ class Loader:
     # Sections
 
     def _sections(self, document: Document, owner: StateSource, sections: tuple[str, ...]) -> None:
+        first = len(owner.declarations)
         for key, table in document.data.items():
             if key in KINDS:
                 self._declarations(document, owner, key, table)
             elif key not in sections:
                 self._unknown_section(document, key, table, sections)
+        # TOML's tables bring kinds together; the order of work is that of the lines.
+        owner.declarations[first:] = sorted(owner.declarations[first:], key=lambda each: document.line(each.path))
         self._secrets(document, owner)
         self._summary(document, owner)
         for name, parameter in read_parameters(document, self.problems).items():

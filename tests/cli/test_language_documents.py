@@ -51,7 +51,8 @@ def test_includes_are_read_once_in_order_relative_to_the_file_that_names_them(si
         "conf.d/a.toml": '[site]\ninclude = ["../more/*.toml"]\n[command.a]\nrun = ["true"]\n',
         "conf.d/.hidden.toml": "not toml at all",
         "conf.d/folder.toml/x": "",
-        "more/one.toml": '[site]\ninclude = ["../site.toml", "../conf.d/a.toml", "none*.toml"]\n[command.one]\nrun = ["true"]\n',
+        "more/one.toml": '[site]\ninclude = ["../site.toml", "../conf.d/a.toml", "none*.toml"]\n'
+                         '[command.one]\nrun = ["true"]\n',
     })  # fmt: skip
     assert site.shown().ids == ["command:own", "command:a", "command:one", "command:b"]
 
@@ -101,8 +102,8 @@ def test_a_state_beside_the_site_overrides_a_shipped_one(site: SiteFolder) -> No
 
 def test_unknown_sections_kinds_and_keys_are_told_with_the_nearest_word(site: SiteFolder) -> None:
     site.files({
-        "site.toml": 'domain = "x"\n[sites]\n[site]\nstate = []\nstates = ["s"]\n[files."/a"]\n[quux]\n[apt]\ntree = 1\n'
-                     '[[user.bob]]\n[file."/a"]\ncontnet = "x"\nMODE = "0644"\n[secret.x]\n',
+        "site.toml": 'domain = "x"\n[sites]\n[site]\nstate = []\nstates = ["s"]\n[files."/a"]\n[quux]\n'
+                     '[apt]\ntree = 1\n[[user.bob]]\n[file."/a"]\ncontnet = "x"\nMODE = "0644"\n[secret.x]\n',
         "states/s/state.toml": '[state]\nneed = []\nsummary = 3\n[values]\na = 1\n[parameter.x]\ntype = "int"\n',
     })  # fmt: skip
     told = messages(site.wrong())
