@@ -1,4 +1,4 @@
-"""Tests that run inside a host: those that change the system they run on, and all others with Debian's own libraries."""
+"""Tests that run inside a host: those that change the system they run on, and all others with Debian's libraries."""
 
 from __future__ import annotations
 

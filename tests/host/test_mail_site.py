@@ -22,9 +22,9 @@ WORLD = "10.213.77.1"
 DNS = f"""
 [Service]
 ExecStart=dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --listen-address=127.0.0.1 \\
-    --bind-interfaces --local=/#/ --host-record=mail.friend.example,{WORLD} --mx-host=friend.example,mail.friend.example \\
-    "--txt-record=friend.example,v=spf1 ip4:{WORLD} -all" --mx-host=forged.example,mail.forged.example \\
-    "--txt-record=forged.example,v=spf1 -all"
+    --bind-interfaces --local=/#/ --host-record=mail.friend.example,{WORLD} \\
+    --mx-host=friend.example,mail.friend.example "--txt-record=friend.example,v=spf1 ip4:{WORLD} -all" \\
+    --mx-host=forged.example,mail.forged.example "--txt-record=forged.example,v=spf1 -all"
 [Unit]
 Before=postfix.service
 [Install]
@@ -187,9 +187,12 @@ DAMAGE: dict[str, tuple[str, dict[str, str]]] = {
     "a lost unit drop-in": ("rm -r /etc/systemd/system/postfix.service.d; systemctl daemon-reload", {
         "directory:/etc/systemd/system/postfix.service.d": "added", START: "added", POSTFIX: "changed",
     }),
-    "other options": (
-        "echo > /etc/default/postgrey; systemctl restart postgrey", {DEFAULTS: "changed", POSTGREY: "refreshed"},
-    ),
+    "other options": ("sed -i s/delay=1/delay=60/ /etc/default/postgrey; systemctl restart postgrey", {
+        DEFAULTS: "changed", POSTGREY: "refreshed",
+    }),
+    "options that kill": ("echo > /etc/default/postgrey; systemctl restart postgrey; sleep 0.5", {
+        DEFAULTS: "changed", POSTGREY: "changed",
+    }),
     "a policy that only marks": ("sed -i /_reject/d /etc/postfix-policyd-spf-python/policyd-spf.conf", {
         POLICY: "changed", POSTFIX: "refreshed",
     }),
