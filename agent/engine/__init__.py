@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
@@ -145,6 +144,8 @@ class Engine:
 
     def _clean_up(self, journal: Journal) -> None:
         """Remove what a run that was cut off left behind."""
+        import shutil
+
         for path in journal.leftovers():
             with suppress(OSError):
                 Path(path).unlink(missing_ok=True)

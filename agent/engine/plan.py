@@ -22,11 +22,11 @@ from agent.engine.step import (
     diff_of,
     planned_outcome,
 )
-from agent.errors import KnownAfterApply, NotPermitted, ResourceError
+from agent.errors import KnownAfterApply, NotPermitted, ResourceError, Unanswered
 from agent.graph import Entry
 from agent.host import Host
 from agent.journal import veiled
-from agent.resource import Change, Prefetching, Refreshable, State, differences
+from agent.resource import Change, Manual, Prefetching, Refreshable, State, differences
 
 INTERRUPTED = "interrupted before it was done"
 
@@ -93,7 +93,7 @@ class Planner:
         started = time.perf_counter()
         step.outcome, step.cause, step.error = IN_DESIRED_STATE, None, None
         step.change, step.diff, step.note, step.preview = None, None, "", []
-        step.refresh, step.refresh_causes = "", []
+        step.refresh, step.refresh_causes, step.outside = "", [], False
         try:
             if problem is not None:
                 raise problem
@@ -120,6 +120,8 @@ class Planner:
         elif isinstance(error, NotPermitted):
             step.outcome, step.note = UNKNOWN, f"not readable: {error.summary}"
             step.error = self.hide(str(error))
+        elif isinstance(error, Unanswered):
+            step.outcome, step.note, step.outside = UNKNOWN, self.hide(error.summary), True
         elif pending is not None:
             step.outcome = UNKNOWN
             step.note = f"known after apply: {pending.id} {pending.entry.resource.pending}"
@@ -155,6 +157,9 @@ class Planner:
             step.preview = [self.hide(text) for text in resource.preview(self._host, change)]
         except (ResourceError, OSError):
             step.note = ""  # it will be told when it is carried out
+        if isinstance(resource, Manual) and (to_do := resource.by_hand(change)):
+            step.outcome, step.cause, step.outside = SKIPPED, None, True
+            step.note = f"to do by hand: {to_do}"
 
     def _would_refresh(self, step: Step) -> None:
         resource = step.entry.resource

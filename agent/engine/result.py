@@ -33,9 +33,9 @@ class Report:
     @property
     def exit_status(self) -> int:
         """0 in the desired state or made so, 1 something failed, 2 a check found changes to make."""
-        outcomes = {step.outcome for step in self.steps}
+        outcomes = {step.outcome for step in self.steps if not step.outside}
         if outcomes & {FAILED, BLOCKED, SKIPPED} or self.interrupted:
             return 1
         if self.mode == "apply":
-            return 0 if self.converged else 1
+            return 0 if outcomes <= {IN_DESIRED_STATE, *DONE} else 1
         return 2 if outcomes & {*PLANNED, UNKNOWN} else 0

@@ -30,7 +30,8 @@ class Step:
     """One resource in one run: outcome, why (`cause`: intent, drift, refresh or None), and what differs.
 
     `preview` is what will be carried out word for word, `note` is a few words for people, `refresh` the word for what a
-    refresh does and `refresh_causes` why.
+    refresh does and `refresh_causes` why. `outside` the agent's reach is what only people can put right, and what could
+    not be asked: it is shown, but is neither a change to make nor a failure.
     """
 
     entry: Entry
@@ -45,6 +46,7 @@ class Step:
     error: str | None = None
     blocked_by: list[str] = field(default_factory=list)
     duration: float = 0.0
+    outside: bool = False
 
     @property
     def id(self) -> str:
@@ -69,10 +71,8 @@ def text_diff(id: str, before: bytes | None, after: bytes | None, encoding: str 
     if before is None or after is None or before == after:
         return None
     name = id.partition(":")[2]
-    try:
-        old, new = before.decode(encoding), after.decode(encoding)
-    except (UnicodeDecodeError, LookupError):
-        return f"binary content differs: {len(before)} bytes → {len(after)} bytes\n"
+    # Bytes that are not of the encoding are shown as escapes: an old file in another one can still be compared.
+    old, new = before.decode(encoding, "backslashreplace"), after.decode(encoding, "backslashreplace")
     if "\0" in old or "\0" in new:
         return f"binary content differs: {len(before)} bytes → {len(after)} bytes\n"
     old_lines, new_lines = _lines(old), _lines(new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -124,13 +125,18 @@ def summary_line(report: Report) -> str:
     """The last line: how many of what, and how long it took."""
     counts = report.summary
     unreadable = sum(step.outcome == UNKNOWN and step.error is not None for step in report.steps)
+    outside = Counter(step.outcome for step in report.steps if step.outside)
     words = []
     for outcome, word in _COUNTED:
-        count = counts.get(outcome, 0) - (unreadable if outcome == UNKNOWN else 0)
+        count = counts.get(outcome, 0) - (unreadable if outcome == UNKNOWN else 0) - outside[outcome]
         if count:
             words.append(f"{count} {word}")
     if unreadable:
         words.append(f"{unreadable} not readable without root")
+    if outside[SKIPPED]:
+        words.append(f"{outside[SKIPPED]} to do by hand")
+    if outside[UNKNOWN]:
+        words.append(f"{outside[UNKNOWN]} could not be asked")
     changed = ", ".join(words) or ("nothing to change" if report.mode != "apply" else "nothing changed")
     return f"{changed}; {counts.get(IN_DESIRED_STATE, 0)} in desired state ({report.duration:.2f} s)"
 
@@ -149,6 +155,6 @@ def closing_lines(report: Report) -> Iterator[str]:
         yield ""
     yield from (f"note: {_in_line(note)}" for note in report.notes)
     if report.interrupted:
-        undone = sum(step.outcome == SKIPPED for step in report.steps)
+        undone = sum(step.outcome == SKIPPED and not step.outside for step in report.steps)
         yield f"interrupted: {undone} left undone; run `agent apply` again to go on"
     yield summary_line(report)

@@ -66,8 +66,10 @@ def tree(folder: Path, *, atimes: bool = False) -> dict[str, tuple[Any, ...]]:
             fd = os.open(path, os.O_RDONLY | (os.O_NOATIME if os.geteuid() == 0 else 0))
             with open(fd, "rb") as file:
                 what = file.read()
-        times = (status.st_mtime_ns, status.st_ctime_ns, *([status.st_atime_ns] if atimes else []))
-        found[str(path)] = (status.st_mode, status.st_uid, status.st_gid, status.st_ino, times, what)
+        times = [status.st_mtime_ns, status.st_ctime_ns]
+        if atimes and not path.is_symlink():  # nothing can read a link without touching that
+            times.append(status.st_atime_ns)
+        found[str(path)] = (status.st_mode, status.st_uid, status.st_gid, status.st_ino, *times, what)
     return found
 
 
