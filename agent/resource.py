@@ -202,6 +202,16 @@ class Undoable:
         raise NotImplementedError
 
 
+class Manual:
+    """A role: (some of) its differences only people can put right. They are listed, and fail nothing."""
+
+    __slots__ = ()
+
+    def by_hand(self, change: Change) -> str:
+        """What people have to do, in a few words; empty where the agent does it itself."""
+        raise NotImplementedError
+
+
 class Checking:
     """A role: never a change, but an acceptance check that passes or fails."""
 
