@@ -9,6 +9,7 @@
         ├── CommandFailed         a program ended with another status than expected
         ├── Missing               a program, unit or account that is needed is not there (yet)
         ├── NotPermitted          only root may read or change it
+        ├── Unanswered            something outside of the host could not be asked
         ├── Degraded              not as declared, but usable: what needs it goes on
         └── KnownAfterApply       the value comes into being during apply
 
@@ -106,6 +107,10 @@ class Missing(ResourceError):
 
 class NotPermitted(ResourceError):
     """The resource can only be read or changed by root."""
+
+
+class Unanswered(ResourceError):
+    """Something outside of the host, such as a nameserver, could not be asked."""
 
 
 class Degraded(ResourceError):

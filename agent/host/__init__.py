@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agent.host.accounts import Accounts
     from agent.host.dpkg import Dpkg
     from agent.host.mounts import Mounts
+    from agent.host.nameservers import Nameservers
     from agent.host.units import Units
 
 
@@ -74,6 +75,13 @@ class Host:
         from agent.host.mounts import Mounts
 
         return Mounts()
+
+    @cached_property
+    def nameservers(self) -> Nameservers:
+        """What nameservers said; kept for the whole run."""
+        from agent.host.nameservers import Nameservers
+
+        return Nameservers()
 
     def note(self, text: str) -> None:
         """Tell the user something at the end of the run, once."""

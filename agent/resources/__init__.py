@@ -18,6 +18,7 @@ _KINDS = {
     "check": "check:Check",
     "command": "command:Command",
     "directory": "directory:Directory",
+    "dns_record": "dns_record:DnsRecord",
     "file": "file:File",
     "gocryptfs": "gocryptfs:Gocryptfs",
     "group": "group:Group",

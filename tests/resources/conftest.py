@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.host import Host
 from agent.resource import Change, Resource, differences
 
+ROOT = Path(__file__).parents[2]
+Agent = Callable[..., tuple[int, dict[str, Any]]]
 Converge = Callable[[Resource], Change | None]
 
 
@@ -32,3 +39,19 @@ def converge(host: Host) -> Converge:
         return change
 
     return bring
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Agent:
+    """Run `agent` on a site of one file; gives the exit status and its document."""
+
+    def run(site: str, *words: str) -> tuple[int, dict[str, Any]]:
+        (tmp_path / "site.toml").write_text(site)
+        command = [sys.executable, "-m", "agent", *words, "--json", "--site", str(tmp_path / "site.toml")]
+        environ = os.environ | {"AGENT_STATE_DIR": str(tmp_path / "state"), "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+        assert done.stdout, done.stderr
+        document = json.loads(done.stdout)
+        return done.returncode, {row["id"]: row for row in document.pop("resources", ())} | document
+
+    return run
