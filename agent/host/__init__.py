@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agent.host.dpkg import Dpkg
     from agent.host.mounts import Mounts
     from agent.host.nameservers import Nameservers
+    from agent.host.postgres import Postgres
     from agent.host.units import Units
 
 
@@ -83,6 +84,13 @@ class Host:
 
         return Nameservers()
 
+    @cached_property
+    def postgres(self) -> Postgres:
+        """PostgreSQL's clusters."""
+        from agent.host.postgres import Postgres
+
+        return Postgres()
+
     def note(self, text: str) -> None:
         """Tell the user something at the end of the run, once."""
         if text not in self.notes:
@@ -94,6 +102,8 @@ class Host:
         self.files.forget()
         for part in ("dpkg", "units", "accounts", "mounts"):
             self.__dict__.pop(part, None)
+        if "postgres" in self.__dict__:
+            self.postgres.forget()  # its connections stay
 
     @property
     def is_root(self) -> bool:

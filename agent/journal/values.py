@@ -100,9 +100,9 @@ def put_together(text: str | None, backups: Backups) -> State | None:
         return None
     found = {}
     for name, value in plain.items():
-        if isinstance(value, dict) and "blob" in value:
+        if _is_blob(value):
             found[name] = backups.content(value["blob"])
-        elif not (isinstance(value, dict) and value.get("sensitive")):
+        elif value != {"sensitive": True}:
             found[name] = value
     return found
 
@@ -112,7 +112,12 @@ def blobs_in(text: str | None) -> set[str]:
     plain = json.loads(text) if text else None
     if not isinstance(plain, dict):
         return set()
-    return {value["blob"] for value in plain.values() if isinstance(value, dict) and "blob" in value}
+    return {value["blob"] for value in plain.values() if _is_blob(value)}
+
+
+def _is_blob(value: Any) -> bool:
+    """Whether it stands for a backup; an attribute can be a table too, with any keys."""
+    return isinstance(value, dict) and value.keys() == {"blob"} and isinstance(value["blob"], str)
 
 
 def veiled(change: Change, last_set: Mapping[str, Any] | None) -> Change:

@@ -23,6 +23,10 @@ _KINDS = {
     "gocryptfs": "gocryptfs:Gocryptfs",
     "group": "group:Group",
     "link": "link:Link",
+    "postgres_database": "postgres_database:PostgresDatabase",
+    "postgres_role": "postgres_role:PostgresRole",
+    "postgres_rows": "postgres_rows:PostgresRows",
+    "postgres_table": "postgres_table:PostgresTable",
     "service": "service:Service",
     "user": "user:User",
 }

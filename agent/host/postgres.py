@@ -1,0 +1,143 @@
+"""PostgreSQL: one connection for each database and run; what is read in bulk is kept until `forget`."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from agent.errors import Missing, ResourceError
+from agent.host.postgres_clusters import ETC, Cluster, Clusters
+from agent.host.postgres_roles import DatabaseEntry, RoleEntry, read_databases, read_roles
+from agent.host.postgres_rows import Reading
+from agent.host.postgres_session import LOCK_LIMIT, Session
+from agent.host.postgres_tables import Tables
+
+_MAINTENANCE = ("postgres", "template1")
+"""Databases that every cluster has, for what belongs to no database (initdb(1))."""
+
+
+class Postgres:
+    """The clusters of this host. `queries` counts all that was sent to any of them."""
+
+    def __init__(self, etc: str = ETC, lock_limit: float = LOCK_LIMIT) -> None:
+        self._clusters = Clusters(etc)
+        self._lock_limit = lock_limit
+        self._servers: dict[str | None, Server] = {}
+        self._sessions: dict[tuple[str, int, str], Session] = {}
+        self._normal: dict[tuple[str, int, str], dict[str, Any]] = {}
+        self.queries = 0
+        self.close = weakref.finalize(self, _close_all, self._sessions)
+
+    def server(self, cluster: str | None = None) -> Server:
+        """A running cluster, by its name or as the only one. Raises as `Clusters.find` does."""
+        if cluster not in self._servers:
+            self._servers[cluster] = Server(self, self._clusters.find(cluster))
+        return self._servers[cluster]
+
+    def forget(self) -> None:
+        """Drop what was read. Connections stay, and what the servers made of declarations."""
+        self._servers.clear()
+
+    def session(self, cluster: Cluster, database: str) -> Session:
+        """The one connection to a database, which must exist."""
+        key = (cluster.folder, cluster.port, database)
+        if key not in self._sessions:
+            self._sessions[key] = Session(cluster, database, self._count, self._lock_limit)
+        return self._sessions[key]
+
+    def end_session(self, cluster: Cluster, database: str) -> None:
+        """Close the connection to a database that is to go, and forget what was made in it."""
+        key = (cluster.folder, cluster.port, database)
+        self._normal.pop(key, None)
+        if key in self._sessions:
+            self._sessions.pop(key).close()
+
+    def normal_forms(self, cluster: Cluster, database: str) -> dict[str, Any]:
+        """What the server made of declarations in this run: it needs no second look after a change."""
+        return self._normal.setdefault((cluster.folder, cluster.port, database), {})
+
+    def _count(self) -> None:
+        self.queries += 1
+
+
+def _close_all(sessions: dict[Any, Session]) -> None:
+    for session in sessions.values():
+        session.close()
+    sessions.clear()
+
+
+class Server:
+    """A running cluster, and what was read of it. `readings` are those of rows, by the id of what declares them."""
+
+    def __init__(self, postgres: Postgres, cluster: Cluster) -> None:
+        self._postgres = weakref.proxy(postgres)
+        self.cluster = cluster
+        self._tables: dict[str, Tables] = {}
+        self._extensions: dict[str, frozenset[str]] = {}
+        self.readings: dict[str, Reading] = {}
+
+    @cached_property
+    def main(self) -> Session:
+        """A connection for what belongs to no database. Raises ResourceError where there is none."""
+        errors = []
+        for database in _MAINTENANCE:
+            try:
+                session: Session = self._postgres.session(self.cluster, database)
+            except ResourceError as error:
+                errors.append(error)
+            else:
+                return session
+        raise errors[0]
+
+    @cached_property
+    def roles(self) -> Mapping[str, RoleEntry]:
+        """All roles, by name."""
+        return read_roles(self.main)
+
+    @cached_property
+    def databases(self) -> Mapping[str, DatabaseEntry]:
+        """All databases, by name."""
+        return read_databases(self.main)
+
+    def session(self, database: str) -> Session:
+        """The connection to a database; raises Missing where it does not exist."""
+        entry = self.databases.get(database)
+        if entry is None:
+            raise Missing(f"the database {database} does not exist", hint=f"declare [postgres_database.{database}]")
+        if not entry.connectable:
+            raise ResourceError(f"the database {database} lets nobody connect (datallowconn)")
+        session: Session = self._postgres.session(self.cluster, database)
+        return session
+
+    def end_session(self, database: str) -> None:
+        """Close the connection to a database."""
+        self._postgres.end_session(self.cluster, database)
+
+    def extensions(self, database: str) -> frozenset[str]:
+        """The extensions that are installed in a database."""
+        if database not in self._extensions:
+            rows = self.session(database).rows("SELECT extname::text FROM pg_extension")
+            self._extensions[database] = frozenset(name for (name,) in rows)
+        return self._extensions[database]
+
+    def tables(self, database: str) -> Tables:
+        """The tables of a database."""
+        if database not in self._tables:
+            forms = self._postgres.normal_forms(self.cluster, database)
+            self._tables[database] = Tables(self.session(database), database, forms)
+        return self._tables[database]
+
+    @cached_property
+    def _encodings(self) -> dict[str, str]:
+        return {}
+
+    def encoding(self, name: str) -> str:
+        """The server's own name of an encoding. Raises ResourceError for one that it does not know."""
+        if name not in self._encodings:
+            rows = self.main.rows("SELECT pg_encoding_to_char(pg_char_to_encoding(%s))::text", (name,))
+            self._encodings[name] = rows[0][0]
+        if not self._encodings[name]:
+            raise ResourceError(f'PostgreSQL knows no encoding "{name}"', hint="UTF8 is the usual one")
+        return self._encodings[name]

@@ -1,0 +1,120 @@
+"""A table as it is declared, and the SQL that makes it as such. Pure: the server is the judge of what it means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.host.postgres_names import PUBLIC, TableName, quote, target_of
+
+_FOREIGN = re.compile(r"(.*?\bforeign\s+key\s*\([^)]*\)\s*references\b)(.*)", re.IGNORECASE | re.DOTALL)
+_GRANT_OPTION = re.compile(r"\s+with\s+grant\s+option\s*$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A foreign key: what stands before the table that it refers to, that table as written, and what follows."""
+
+    head: str
+    schema: str | None
+    table: str
+    tail: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """A table as declared; types, expressions and constraints stand in the declarer's own words."""
+
+    name: TableName
+    columns: Mapping[str, Mapping[str, Any]]
+    primary_key: Sequence[str] = ()
+    constraints: Sequence[str] = ()
+    indexes: Sequence[Mapping[str, Any]] = ()
+    owner: str | None = None
+    grants: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal declarations."""
+        return repr(self)
+
+    @property
+    def index_names(self) -> tuple[str, ...]:
+        """The names of those indexes that are declared with one."""
+        return tuple(index["name"] for index in self.indexes if "name" in index)
+
+    def foreign_keys(self) -> Iterator[Foreign]:
+        """Its foreign keys, those of columns first."""
+        for name, column in self.columns.items():
+            if column.get("references"):
+                schema, table, tail = target_of(column["references"])
+                yield Foreign(f"FOREIGN KEY ({quote(name)}) REFERENCES", schema, table, tail)
+        for text in self.constraints:
+            found = _FOREIGN.fullmatch(text)
+            if found:
+                yield Foreign(found[1], *target_of(found[2]))
+
+    def candidates(self, key: Foreign) -> list[tuple[str, str]]:
+        """The tables that a foreign key can mean, as schema and table; the first that exists is meant."""
+        schemas = [key.schema] if key.schema is not None else list(dict.fromkeys([self.name.schema, "public"]))
+        return [(schema, key.table) for schema in schemas]
+
+    def creation(self, place: str) -> str:
+        """CREATE TABLE without foreign keys, each column and constraint on a line of its own."""
+        lines = [self._column(name, column) for name, column in self.columns.items()]
+        if self.primary_key:
+            lines.append(f"PRIMARY KEY ({', '.join(map(quote, self.primary_key))})")
+        lines += [text for text in self.constraints if not _FOREIGN.fullmatch(text)]
+        return f"CREATE TABLE {place} (\n" + ",\n".join(lines) + "\n)"
+
+    def _column(self, name: str, column: Mapping[str, Any]) -> str:
+        words = [quote(name), column["type"]]
+        if column.get("default") is not None:
+            words.append(f"DEFAULT ({_expression(column['default'])})")
+        if column.get("null") is False:
+            words.append("NOT NULL")
+        if column.get("unique"):
+            words.append("UNIQUE")
+        if column.get("check"):
+            words.append(f"CHECK ({column['check']})")
+        return " ".join(words)
+
+    def index_statements(self, place: str) -> Iterator[str]:
+        """CREATE INDEX for each."""
+        for index in self.indexes:
+            words = ["CREATE UNIQUE INDEX" if index.get("unique") else "CREATE INDEX"]
+            if "name" in index:
+                words.append(quote(index["name"]))
+            words += [f"ON {place} USING {index.get('method', 'btree')}", f"({self._listed(index['columns'])})"]
+            if index.get("include"):
+                words.append(f"INCLUDE ({self._listed(index['include'])})")
+            if index.get("where"):
+                words.append(f"WHERE ({index['where']})")
+            yield " ".join(words)
+
+    def _listed(self, columns: Sequence[str]) -> str:
+        return ", ".join(quote(each) if each in self.columns else each for each in columns)
+
+    def grant_statements(self, place: str) -> Iterator[str]:
+        """GRANT for each privilege."""
+        for role, privileges in self.grants.items():
+            for privilege in privileges:
+                bare = _GRANT_OPTION.sub("", privilege)
+                option = " WITH GRANT OPTION" if bare != privilege else ""
+                yield f"GRANT {bare} ON TABLE {place} TO {grantee(role)}{option}"
+
+
+def grantee(role: str) -> str:
+    """A role as GRANT takes it."""
+    return "PUBLIC" if role == PUBLIC else quote(role)
+
+
+def _expression(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+__all__ = ["Foreign", "TableSpec", "grantee"]

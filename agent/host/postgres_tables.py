@@ -1,0 +1,106 @@
+"""The tables of one database: what they are, and what the server makes of their declarations."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agent.errors import ResourceError
+from agent.host.postgres_catalog import Key, Raw, read_born_with, read_tables, read_usage
+from agent.host.postgres_scratch import Scratch
+from agent.host.postgres_session import Session
+from agent.host.postgres_spec import TableSpec
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaInfo:
+    """Of a schema: whether it exists, which grantees may use it, and who is born with privileges on its tables."""
+
+    exists: bool
+    users: tuple[str, ...]
+    born_with: tuple[str, ...]
+
+
+class Tables:
+    """What was read of the tables of a database.
+
+    `forms` are normal forms from earlier in the run; new ones are added.
+    """
+
+    def __init__(self, session: Session, database: str, forms: dict[str, Raw]) -> None:
+        self.session = session
+        self.database = database
+        self._forms = forms
+        self._errors: dict[str, ResourceError] = {}
+        self._actual: dict[Key, Raw | None] = {}
+        self._usage: set[Key] = set()
+        self._asked: set[Key] = set()
+        self._born_with: dict[str, list[str]] | None = None
+
+    def load(self, specs: Sequence[TableSpec]) -> None:
+        """Read all these, and normalise them, in a constant number of queries."""
+        keys = {(spec.name.schema, spec.name.table) for spec in specs}
+        keys |= {key for spec in specs for foreign in spec.foreign_keys() for key in spec.candidates(foreign)}
+        self._read(keys)
+        self._ask_usage({pair for spec in specs for pair in _pairs(spec)})
+        if self._born_with is None:
+            self._born_with = read_born_with(self.session)
+        self._normalise(specs)
+
+    def _read(self, keys: set[Key]) -> None:
+        wanted = keys - self._actual.keys()
+        found = read_tables(self.session, wanted)
+        self._actual.update({key: found.get(key) for key in wanted})
+
+    def _ask_usage(self, pairs: set[Key]) -> None:
+        self._usage |= read_usage(self.session, pairs - self._asked)
+        self._asked |= pairs
+
+    def _normalise(self, specs: Sequence[TableSpec]) -> None:
+        known = self._forms.keys() | self._errors.keys()
+        by_fingerprint = {spec.fingerprint: spec for spec in specs if spec.columns}
+        new = [spec for fingerprint, spec in by_fingerprint.items() if fingerprint not in known]
+        real = {key: raw for key, raw in self._actual.items() if raw is not None and "relation" not in raw}
+        for fingerprint, result in Scratch(self.session, real, self._born_with or {}).normal_forms(new).items():
+            if isinstance(result, ResourceError):
+                self._errors[fingerprint] = result
+            else:
+                self._forms[fingerprint] = result
+
+    def actual(self, spec: TableSpec) -> Raw | None:
+        """The table as it is; None where there is none. Raises ResourceError where it is no table."""
+        key = (spec.name.schema, spec.name.table)
+        if key not in self._actual:
+            self.load([spec])
+        raw = self._actual[key]
+        if raw is not None and "relation" in raw:
+            raise ResourceError(f"{spec.name.sql} is {raw['relation']}, not a table")
+        return copy.deepcopy(raw)
+
+    def normal(self, spec: TableSpec) -> Raw:
+        """The table as the server understands its declaration. Raises ResourceError where it does not."""
+        if spec.fingerprint not in self._forms and spec.fingerprint not in self._errors:
+            self.load([spec])
+        if spec.fingerprint in self._errors:
+            raise self._errors[spec.fingerprint]
+        form: Any = copy.deepcopy(self._forms[spec.fingerprint])
+        return dict(form)
+
+    def schema(self, spec: TableSpec) -> SchemaInfo:
+        """What must be known of its schema."""
+        self._ask_usage(set(_pairs(spec)))
+        if self._born_with is None:
+            self._born_with = read_born_with(self.session)
+        name = spec.name.schema
+        born_with = {*self._born_with.get("", ()), *self._born_with.get(name, ())}
+        return SchemaInfo(
+            (name, "") in self._usage,
+            tuple(role for role in spec.grants if (name, role) in self._usage),
+            tuple(sorted(born_with)),
+        )
+
+
+def _pairs(spec: TableSpec) -> list[Key]:
+    return [(spec.name.schema, role) for role in ("", *spec.grants)]

@@ -1,0 +1,245 @@
+"""A table of PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from agent.errors import ResourceError
+from agent.fields import Doc, Parsed
+from agent.host import Host
+from agent.host.postgres_alter import TableState, index_key, table_statements
+from agent.host.postgres_change import carry_out, planned_refusals
+from agent.host.postgres_names import PUBLIC, TableName, cluster_name, one_name, table_name, target_of
+from agent.host.postgres_needs import server_requirements
+from agent.host.postgres_spec import TableSpec
+from agent.host.postgres_statement import Statement
+from agent.host.postgres_tables import Tables
+from agent.resource import Change, Prefetching, Resource, State, Undoable
+
+_COLUMN = {"type": str, "null": bool, "default": str | bool | int | float, "unique": bool, "check": str,
+           "references": str}  # fmt: skip
+_INDEX = {"columns": list, "unique": bool, "method": str, "where": str, "include": list, "name": str}
+
+
+def column(given: str | dict[str, Any]) -> dict[str, Any]:
+    """One column: a table of what it has, or its type alone."""
+    table = {"type": given} if isinstance(given, str) else given
+    _check_keys(table, _COLUMN, "a column")
+    if not str(table.get("type", "")).strip():
+        raise ValueError('its type is missing: write type = "text", or another type of PostgreSQL')
+    if table.get("references"):
+        target_of(table["references"])
+    return table
+
+
+def index(given: str | dict[str, Any]) -> dict[str, Any]:
+    """One index: a table of what it has, or its one column or expression."""
+    table = {"columns": [given]} if isinstance(given, str) else given
+    _check_keys(table, _INDEX, "an index")
+    for key in ("columns", "include"):
+        if not all(isinstance(each, str) and each.strip() for each in table.get(key, ())):
+            raise ValueError(f"{key} of an index is a list of columns or expressions")
+    if not table.get("columns"):
+        raise ValueError('its columns are missing: write columns = ["email"]')
+    if "name" in table:
+        one_name(str(table["name"]))
+    return table
+
+
+def _check_keys(table: Mapping[str, Any], known: Mapping[str, Any], what: str) -> None:
+    from agent.secret import SecretText
+
+    for key, value in table.items():
+        if key not in known:
+            raise ValueError(f'{what} has no "{key}"; it has {", ".join(known)}')
+        if isinstance(value, SecretText):
+            raise ValueError(f"{key}: a secret cannot stand here, as everybody can read a table's definition")
+        if not isinstance(value, known[key]) or (known[key] is str and isinstance(value, bool)):
+            raise ValueError(f"{key} of {what} has the wrong type; see `agent docs postgres_table`")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresTable(Resource, Prefetching, Undoable):
+    """A table of PostgreSQL with exactly these columns, constraints, indexes and grants.
+
+    The server is the judge of equality: the declared table is made in a transaction that is undone, and what the
+    catalog says of it is compared with what it says of the real one. So every spelling of a type or an expression is
+    as good as another. The order of columns counts only when the table is made; names of constraints never count,
+    those of indexes where they are declared. Its schema is made where it is missing, and whoever is granted something
+    on the table gets USAGE on the schema. All of a change is one transaction, and the plan shows its SQL.
+
+    Nothing is dropped or narrowed without `allow_destructive`, and a column is never narrowed, whatever is allowed,
+    while a row holds a value that would be lost.
+    """
+
+    kind: ClassVar[str] = "postgres_table"
+    example: ClassVar[str] = (
+        '[postgres_table."mail.public.accounts"]\nprimary_key = ["id"]\n'
+        'indexes = ["lower(email)", { columns = ["made"], where = "quota > 0" }]\n\n'
+        '[postgres_table."mail.public.accounts".columns]\n'
+        'id = "bigint generated always as identity"\n'
+        'email = { type = "varchar(320)", null = false, unique = true }\n'
+        'quota = { type = "int", null = false, default = 0, check = "quota >= 0" }\n'
+        'made = { type = "timestamptz", null = false, default = "now()" }\n\n'
+        '[postgres_table."mail.public.accounts".grants]\nvmail = ["select"]\n\n'
+        "[postgres_role.vmail]\n\n[postgres_database.mail]\n"
+    )
+    needs_of_state: ClassVar[tuple[str, ...]] = ("apt",)
+
+    name: Annotated[
+        str, Parsed(table_name), Doc("`database.schema.table`: each part literal, in double quotes where it has a dot")
+    ]
+    ensure: Annotated[Literal["present", "absent"], Doc("Whether it exists; dropping it needs `allow_destructive`")] = (
+        "present"
+    )
+    columns: Annotated[
+        dict[Annotated[str, Parsed(one_name)], Annotated[str | dict[str, Any], Parsed(column)]],
+        Doc(
+            "The columns in order, each its type or a table of `type` (any that CREATE TABLE takes, also "
+            "`bigint generated always as identity`), `null` (true), `default` (an SQL expression, or a number or "
+            "true or false), `unique`, `check` (an SQL expression) and `references` (`table(column) on delete cascade`)"
+        ),
+    ] = field(default_factory=dict)
+    primary_key: Annotated[list[str], Doc("The columns of the primary key")] = field(default_factory=list)
+    constraints: Annotated[
+        list[str], Doc("Constraints over several columns, as CREATE TABLE takes them: `unique (a, b)`")
+    ] = field(default_factory=list)
+    indexes: Annotated[
+        list[Annotated[str | dict[str, Any], Parsed(index)]],
+        Doc(
+            "The indexes, each a column or expression, or a table of `columns` (columns, or expressions with what "
+            "CREATE INDEX takes after them), `unique`, `method` (btree), `where`, `include` and `name`"
+        ),
+    ] = field(default_factory=list)
+    owner: Annotated[
+        Annotated[str, Parsed(one_name)] | None,
+        Doc("Its owner; left as it is where not given (the superuser for a new one)"),
+    ] = None
+    grants: Annotated[
+        dict[Annotated[str, Parsed(one_name)], list[str]],
+        Doc(
+            "Who may do what, by role (`public` is everybody): `select`, `update (quota)`, `all`, `insert with grant "
+            "option`. Exactly these: what is not declared is revoked, except from the owner"
+        ),
+    ] = field(default_factory=dict)
+    allow_destructive: Annotated[
+        bool, Doc("Whether columns, constraints, indexes and the table may be dropped, and columns narrowed")
+    ] = False
+    cluster: Annotated[
+        Annotated[str, Parsed(cluster_name)] | None,
+        Doc('The cluster, such as `"17/main"`, or its data directory; the one that runs where not given'),
+    ] = None
+
+    def problems(self) -> Iterable[str]:
+        if self.ensure == "present" and not self.columns:
+            yield "columns is missing"
+        if self.ensure == "absent":
+            given = [key for key in ("columns", "indexes", "grants", "owner", "constraints") if getattr(self, key)]
+            yield from (f'{key} has no meaning with ensure = "absent"' for key in given)
+        elif missing := [name for name in self.primary_key if name not in self.columns]:
+            yield f"primary_key names {', '.join(missing)}, which is no column"
+
+    @property
+    def table(self) -> TableName:
+        """Its name in parts."""
+        return TableName.parse(self.name)
+
+    @property
+    def spec(self) -> TableSpec:
+        """What is declared of it, for the server."""
+        columns = {name: column(given) for name, given in self.columns.items()}
+        indexes = [index(given) for given in self.indexes]
+        return TableSpec(self.table, columns, self.primary_key, self.constraints, indexes, self.owner, self.grants)
+
+    @classmethod
+    def prefetch(cls, host: Host, resources: Sequence[PostgresTable]) -> None:
+        places = {(resource.cluster, resource.table.database): None for resource in resources}
+        for place in places:
+            specs = [each.spec for each in resources if (each.cluster, each.table.database) == place]
+            with suppress(ResourceError):  # `read` of each tells of it
+                host.postgres.server(place[0]).tables(place[1]).load(specs)
+
+    def _tables(self, host: Host) -> Tables:
+        return host.postgres.server(self.cluster).tables(self.table.database)
+
+    def desired(self, host: Host) -> State | None:
+        if self.ensure == "absent":
+            return None
+        spec = self.spec
+        state = self._state(self._tables(host).normal(spec))
+        del state["names"]
+        if self.owner is None:
+            del state["owner"]
+        state["schema_usage"] = sorted(self.grants)
+        return state
+
+    def read(self, host: Host) -> State | None:
+        server = host.postgres.server(self.cluster)
+        if self.ensure == "absent" and self.table.database not in server.databases:
+            return None
+        tables = self._tables(host)
+        raw = tables.actual(self.spec)
+        if raw is None:
+            return None
+        return {**self._state(raw), "schema_usage": sorted(tables.schema(self.spec).users)}
+
+    def _state(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """A table as read, its indexes called by name where they are declared so."""
+        declared, names = self.spec.index_names, dict(raw["names"])
+        indexes = {}
+        for definition, columns in raw["indexes"].items():
+            called = names.pop(f"index {definition}")
+            key = index_key(definition, called, declared)
+            indexes[key] = columns
+            names[f"index {key}"] = called
+        return {**raw, "indexes": indexes, "names": names}
+
+    def _statements(self, host: Host, actual: TableState | None, desired: TableState | None) -> list[Statement]:
+        return table_statements(self.table, actual, desired, self._tables(host).schema(self.spec))
+
+    def summary(self, host: Host, change: Change) -> str:
+        statements = self._statements(host, change.actual, change.desired)
+        session = self._tables(host).session
+        try:
+            reasons = planned_refusals(session, self.table, statements, allow=self.allow_destructive)
+        except ResourceError as error:
+            return error.summary
+        return f"refused: {'; '.join(reasons)}" if reasons else ""
+
+    def preview(self, host: Host, change: Change) -> Sequence[str]:
+        return [statement.sql for statement in self._statements(host, change.actual, change.desired)]
+
+    def apply(self, host: Host, change: Change) -> None:
+        statements = self._statements(host, change.actual, change.desired)
+        session = self._tables(host).session
+        carry_out(session, self.table, statements, allow=self.allow_destructive, others=self._referred())
+
+    def _referred(self) -> list[TableName]:
+        spec = self.spec
+        keys = dict.fromkeys(key for foreign in spec.foreign_keys() for key in spec.candidates(foreign))
+        return [TableName(self.table.database, *key) for key in keys]
+
+    def undo(self, host: Host, before: State | None) -> None:
+        now = self.read(host)
+        if now is None and before is not None:
+            raise ResourceError(f"the table {self.name} was dropped; its rows were not kept")
+        gone = [name for name in (before or {}).get("columns", {}) if name not in (now or {}).get("columns", {})]
+        if gone:
+            raise ResourceError(f"{', '.join(gone)} of {self.name} was dropped; what it held was not kept")
+        statements = self._statements(host, now, before)
+        session = self._tables(host).session
+        carry_out(session, self.table, statements, allow=True, others=self._referred(), undoing=True)
+
+    def implied_requires(self) -> Iterable[str]:
+        if self.ensure == "absent":
+            return server_requirements(self.cluster)
+        roles = [role for role in (self.owner, *self.grants) if role not in (None, PUBLIC)]
+        return [
+            *server_requirements(self.cluster),
+            f"postgres_database:{self.table.database}",
+            *(f"postgres_role:{role}" for role in roles),
+            *(f"postgres_table:{name}" for name in self._referred() if name != self.table),
+        ]
