@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import marshal
 import os
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -76,15 +77,7 @@ def _code_key(shipped: Path | None) -> Key:
 
 
 def _read(path: Path, site: Path, code: Key) -> Desired | None:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with open(fd, "rb") as file:
-        status = os.fstat(fd)
-        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-            return None
-        data = file.read()
+    data = _own_file(path)
     if _digest(data[_DIGEST:]) != data[:_DIGEST]:
         return None
     try:
@@ -95,6 +88,20 @@ def _read(path: Path, site: Path, code: Key) -> Desired | None:
         return None
     contents, listings, used_facts, plain = marshal.loads(payload)
     return _desired(site, plain) if _still_true(contents, listings, used_facts) else None
+
+
+def _own_file(path: Path) -> bytes:
+    """The content of a regular file that belongs to this user and that nobody else can read or write; else nothing."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        os.close(fd)
+        return b""
+    with open(fd, "rb") as file:
+        return file.read()
 
 
 def _still_true(

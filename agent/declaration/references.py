@@ -62,6 +62,7 @@ class References:
             if name in set(self._site.available()):
                 hint = "add it to the needs of this state, or to states in [site]"
             self._problem(draft, f'the site does not select the state "{name}"', at, hint=hint)
+            return []
         return [other.id for other in self._drafts.by_id.values() if other.state.name == name and other is not draft]
 
     def _is_left_out(self, kind: str, name: str, pattern: bool) -> bool:

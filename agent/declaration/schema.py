@@ -168,9 +168,7 @@ def _nearest_of(value: Any, wanted: str) -> str:
 def _in_table(path: KeyPath, table: Any) -> KeyPath:
     """The part of a path that is the user's: pydantic adds the members of a union (`str`, `is-instance[…]`) to it."""
     for i, part in enumerate(path):
-        if isinstance(table, dict) and part in table:
-            table = table[part]
-        elif isinstance(table, list) and isinstance(part, int) and part < len(table):
+        if (isinstance(table, dict) and part in table) or (isinstance(table, list) and isinstance(part, int) and part < len(table)):
             table = table[part]
         else:
             return path[:i]
