@@ -104,7 +104,7 @@ def _run(arguments: list[str]) -> int:
         return stop.exit_code
     except click.ClickException as error:
         return _tell_usage(error, arguments)
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         print("aborted", file=sys.stderr)
         return 1
     except AgentError as error:
