@@ -21,13 +21,13 @@ from agent.engine.step import (
     Step,
     as_resource_error,
 )
-from agent.errors import AgentError, ResourceError
+from agent.errors import AgentError, Degraded, ResourceError
 from agent.journal import Intent
 from agent.resource import Change, Checking, Groupable, Refreshable
 
 
 class Applier:
-    """One apply of a plan."""
+    """One apply of a plan. What failed but can be used (`Degraded`) blocks nothing."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -35,6 +35,7 @@ class Applier:
         self._journal = context.journal
         self._planner = context.planner
         self._failed: set[str] = set()
+        self._degraded: dict[str, bool] = {}
 
     def apply(self, steps: Sequence[Step]) -> None:
         """Carry all steps out, in the order of work; each ends with its final outcome."""
@@ -61,6 +62,8 @@ class Applier:
         if step.outcome in DONE:
             self._context.touched.add(step.id)
             self._context.recorder.done(step)
+        elif step.id in self._degraded:
+            self._context.touched.update([step.id] * self._degraded[step.id])
         elif step.outcome in (FAILED, BLOCKED):
             self._failed.add(step.id)
         self._context.watcher.ended(step)
@@ -96,6 +99,9 @@ class Applier:
         number = self._journal.intend(self._context.run, [self._intent(step, change)])[0]
         try:
             step.entry.resource.apply(self._host, change)
+        except Degraded as error:
+            self._degraded[step.id] = error.changed
+            self._fail(step, error)
         except (ResourceError, OSError) as error:
             self._fail(step, error)
         finally:

@@ -71,10 +71,8 @@ def text_diff(id: str, before: bytes | None, after: bytes | None, encoding: str 
     if before is None or after is None or before == after:
         return None
     name = id.partition(":")[2]
-    try:
-        old, new = before.decode(encoding), after.decode(encoding)
-    except (UnicodeDecodeError, LookupError):
-        return f"binary content differs: {len(before)} bytes → {len(after)} bytes\n"
+    # Bytes that are not of the encoding are shown as escapes: an old file in another one can still be compared.
+    old, new = before.decode(encoding, "backslashreplace"), after.decode(encoding, "backslashreplace")
     if "\0" in old or "\0" in new:
         return f"binary content differs: {len(before)} bytes → {len(after)} bytes\n"
     old_lines, new_lines = _lines(old), _lines(new)
