@@ -168,11 +168,15 @@ class Store:
             )
 
     def remove(self) -> None:
-        """Remove all of it; the folder itself too, where nothing else stands in it."""
+        """Remove all of it, and put back what was moved aside; the folder goes too, where nothing else stands in it."""
         if self.files.read_entry(self.directory, self.links) is None:
             return
-        for name in ("current", *FILES):
-            self.files.remove(f"{self.directory}/{name}", self.links)
+        for name in FILES:
+            if self._target(name) == f"current/{name}":
+                self.files.remove(f"{self.directory}/{name}", self.links)
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(f"{self.directory}/{name}.saved", f"{self.directory}/{name}")
+        self.files.remove(f"{self.directory}/current", self.links)
         try:
             for name in ("versions", "acme"):
                 if os.path.isdir(f"{self.directory}/{name}"):

@@ -168,7 +168,8 @@ class Certificate(Resource, Undoable):
         store = self._store(host)
         version = store.version()
         if version is None:
-            return {"pair": "there is none of the agent's making"} if store.exists() else None
+            foreign = self.ensure == "present" and store.exists()
+            return {"pair": "there is none of the agent's making"} if foreign else None
         misplaced = store.misplaced()
         state: dict[str, Any] = {"version": version, "pair": _SOUND}
         state["paths"] = f"{', '.join(misplaced)} was replaced" if misplaced else _IN_PLACE

@@ -24,6 +24,7 @@ from agent.resources.certificate import Certificate
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="files of root are made")
 
 Converge = Callable[[Resource], Change | None]
+Agent = Callable[..., tuple[int, dict[str, Any]]]
 DAY = 86400.0
 NOW = 1_800_000_000.0
 SERVER = "https://acme.example.net/directory"
@@ -187,6 +188,9 @@ def test_files_of_others_at_the_stable_paths(converge: Converge, tmp_path: Path,
     (tmp_path / "mail/privkey.pem").write_text("precious")
     assert changed(converge(certificate(tmp_path)))["pair"] == "there is none of the agent's making"
     assert (tmp_path / "mail/privkey.pem.saved").read_text() == "precious"
+    converge(certificate(tmp_path, ensure="absent"))
+    assert os.listdir(tmp_path / "mail") == ["privkey.pem"]
+    assert (tmp_path / "mail/privkey.pem").read_text() == "precious"
 
 
 def test_a_group_may_read_the_key(converge: Converge, tmp_path: Path, now: list[float]) -> None:
@@ -378,3 +382,29 @@ def test_reading_is_quick(converge: Converge, tmp_path: Path, host: Host) -> Non
     for _ in range(20):
         certificate(tmp_path).read(host)
     assert (time.perf_counter() - started) / 20 < 0.02
+
+
+def test_what_needs_it_goes_on_when_the_server_fails(agent: Agent, tmp_path: Path, monkeypatch: Any) -> None:
+    site = f"""
+[certificate.mail]
+domains = ["mail.example.net"]
+directory = "{tmp_path}/mail"
+directory_url = "https://127.0.0.1:1/directory"
+[command.reload]
+run = ["sh", "-c", "echo >> {tmp_path}/reloads"]
+refresh_on = ["certificate:mail"]
+[file."{tmp_path}/after"]
+content = "x"
+requires = ["certificate:mail"]
+"""
+    code, found = agent(site, "apply")
+    row = found["certificate:mail"]
+    assert (code, row["outcome"]) == (1, "failed")
+    assert "a self-signed certificate is there instead" in row["error"]
+    assert found[f"file:{tmp_path}/after"]["outcome"] == "added"
+    assert found["command:reload"]["outcome"] == "refreshed"
+    assert parse(pair_in(tmp_path)).self_signed
+    code, found = agent(site, "apply")
+    assert (code, found["certificate:mail"]["outcome"]) == (1, "failed")
+    assert found["command:reload"]["outcome"] == "in-desired-state"
+    assert (tmp_path / "reloads").read_text() == "\n", "a failure that changed nothing refreshes nobody"
