@@ -7,7 +7,6 @@ form is keyed by.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +34,7 @@ def _os_release(key: str) -> str:
 
 def _fqdn() -> str:
     """The host's full name from /etc/hosts, without asking a resolver, which may take many seconds."""
-    short = socket.gethostname()
+    short = os.uname().nodename
     if "." in short:
         return short
     for line in _lines("/etc/hosts"):
@@ -65,7 +64,7 @@ def _cpu_has_aes() -> bool:
 
 
 FACTS: dict[str, tuple[str, Callable[[], Any]]] = {
-    "hostname": ("The host's short name", lambda: socket.gethostname().partition(".")[0]),
+    "hostname": ("The host's short name", lambda: os.uname().nodename.partition(".")[0]),
     "fqdn": ("The host's full name, as /etc/hosts gives it", _fqdn),
     "os_id": ('The distribution: "debian", "raspbian"', lambda: _os_release("ID")),
     "os_version": ('The release\'s number, such as "13"', lambda: _os_release("VERSION_ID")),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import pwd
 import signal
@@ -11,7 +10,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 from agent.errors import CommandFailed, Missing
@@ -37,10 +35,11 @@ class Result:
 
 def find_program(name: str) -> str:
     """The absolute path of a program; raises Missing where there is none."""
-    found = which(name, path=PATH)
-    if found is None:
-        raise Missing(f"the program {name} is not installed", hint=f"looked in {PATH}")
-    return found
+    for folder in [""] if "/" in name else PATH.split(":"):
+        path = os.path.join(folder, name)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    raise Missing(f"the program {name} is not installed", hint=f"looked in {PATH}")
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -72,6 +71,8 @@ def run(
     output out of errors, for what could show a secret.
     Raises Missing where the program is not installed, CommandFailed on any other status and on time-out.
     """
+    import logging
+
     import sh
 
     logging.getLogger("sh").setLevel(logging.CRITICAL)  # at DEBUG it shows what is piped to and from programs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import string
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -98,7 +97,7 @@ class Secrets:
                 _temporary(source.file).unlink()
             if not os.path.lexists(source.file):
                 try:
-                    _write_once(source.file, "".join(secrets.choice(_ALPHABET) for _ in range(source.generate)))
+                    _write_once(source.file, _random(source.generate))
                 except ResourceError as error:
                     self._not_made[name] = error
                 else:
@@ -112,6 +111,12 @@ class Secrets:
                 if len(part) >= _SHORTEST_HIDDEN:
                     text = text.replace(part, REDACTED)
         return text
+
+
+def _random(length: int) -> str:
+    from secrets import choice
+
+    return "".join(choice(_ALPHABET) for _ in range(length))
 
 
 def _credential_path(name: str, credential: str) -> str:

@@ -46,7 +46,7 @@ class Database:
                 return sqlite3.connect(self._path, timeout=30)
             # Where there is no WAL nobody writes, and a reader that takes no lock leaves no files behind.
             quiet = "" if shared or Path(f"{self._path}-wal").exists() else "&immutable=1"
-            return sqlite3.connect(f"{self._path.as_uri()}?mode=ro{quiet}", uri=True, timeout=30)
+            return sqlite3.connect(f"file:{_escaped(self._path)}?mode=ro{quiet}", uri=True, timeout=30)
 
     def _prepare(self) -> None:
         if self._write:
@@ -114,3 +114,8 @@ class Database:
             self._db.commit()
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
+
+
+def _escaped(path: Path) -> str:
+    """A path as a URI of SQLite's has it (sqlite.org/uri.html); `Path.as_uri` would import all of urllib.parse."""
+    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")

@@ -10,7 +10,6 @@ from agent.errors import ResourceError
 from agent.fields import AbsolutePath, AccountName, Argv, Doc, Internal, Mode
 from agent.host import Host
 from agent.host.paths import temporary_beside
-from agent.host.stage import staged
 from agent.resource import Change, Resource, State, Undoable
 from agent.secret import Secret, SecretText
 
@@ -123,6 +122,8 @@ class File(Resource, Undoable):
     def _replace(self, host: Host, content: bytes, mode: str) -> None:
         def validate() -> None:
             if self.validate is not None:
+                from agent.host.stage import staged
+
                 staged(host.run_dir, self.name, content, mode, self.validate, quiet=self.hidden)
 
         host.files.replace(
