@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from agent.resource import Resource
 
-_PLACES = ("directory", "link", "gocryptfs")
+_PLACES = ("directory", "link", "gocryptfs", "keyring")
 """Kinds that what lies below their path needs."""
 
 

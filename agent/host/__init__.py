@@ -19,6 +19,7 @@ from agent.host.names import forget_names
 if TYPE_CHECKING:
     from agent.host.accounts import Accounts
     from agent.host.dpkg import Dpkg
+    from agent.host.gnupg import Gnupg
     from agent.host.mounts import Mounts
     from agent.host.nameservers import Nameservers
     from agent.host.postgres import Postgres
@@ -91,6 +92,13 @@ class Host:
 
         return Postgres()
 
+    @cached_property
+    def gnupg(self) -> Gnupg:
+        """GnuPG homes."""
+        from agent.host.gnupg import Gnupg
+
+        return Gnupg()
+
     def note(self, text: str) -> None:
         """Tell the user something at the end of the run, once."""
         if text not in self.notes:
@@ -100,7 +108,7 @@ class Host:
         """Drop everything that was read in bulk."""
         forget_names()
         self.files.forget()
-        for part in ("dpkg", "units", "accounts", "mounts"):
+        for part in ("dpkg", "units", "accounts", "mounts", "gnupg"):
             self.__dict__.pop(part, None)
         if "postgres" in self.__dict__:
             self.postgres.forget()  # its connections stay
