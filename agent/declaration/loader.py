@@ -93,8 +93,8 @@ class Loader:
         self._summary(document, owner)
         for name, parameter in read_parameters(document, self.problems).items():
             if name in owner.parameters:
-                first = owner.parameters[name]
-                message = f"is declared twice; the first is at {first.document.shown}:{first.document.line(first.path)}"
+                known = owner.parameters[name]
+                message = f"is declared twice; the first is at {known.document.shown}:{known.document.line(known.path)}"
                 self.problems.append(document.problem(message, parameter.path))
             owner.parameters.setdefault(name, parameter)
 

@@ -168,10 +168,10 @@ def _nearest_of(value: Any, wanted: str) -> str:
 def _in_table(path: KeyPath, table: Any) -> KeyPath:
     """The part of a path that is the user's: pydantic adds the members of a union (`str`, `is-instance[…]`) to it."""
     for i, part in enumerate(path):
-        if (isinstance(table, dict) and part in table) or (isinstance(table, list) and isinstance(part, int) and part < len(table)):
-            table = table[part]
-        else:
+        known = range(len(table)) if isinstance(table, list) else table if isinstance(table, dict) else ()
+        if part not in known:
             return path[:i]
+        table = table[part]
     return path
 
 
