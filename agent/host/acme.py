@@ -18,8 +18,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from agent.errors import CommandFailed, ResourceError
+from agent.fields import hostname
 from agent.host.run import find_program, run
 from agent.host.x509 import KeyType, Pair, key_pem, new_key, request
 
@@ -56,6 +58,20 @@ _HINTS: Sequence[tuple[str, str]] = (
 )
 _NOISE = re.compile(r"^(Saving debug log to .*|Ask for help or search.*|Plugins selected:.*|- - -[- ]*|Hint: .*|)$")
 _SHOWN_LINES = 14
+
+
+def domain(text: str) -> str:
+    """A domain that a certificate is for; `*.` before it stands for every name below it."""
+    hostname(text.removeprefix("*."))
+    return text.lower().removesuffix(".")
+
+
+def acme_url(text: str) -> str:
+    """The directory of an ACME server."""
+    parts = urlsplit(text)
+    if parts.scheme != "https" or not parts.hostname:
+        raise ValueError(f'"{text}" is not the directory of an ACME server: an address that begins with "https://"')
+    return text
 
 
 @dataclass(frozen=True, slots=True)

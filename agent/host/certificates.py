@@ -34,6 +34,13 @@ _SECRET = ("privkey.pem", "combined.pem")
 _VERSION = re.compile(r"versions/([0-9a-f]{16})")
 
 
+def label(text: str) -> str:
+    """The name of a certificate, which is a folder's name too."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", text):
+        raise ValueError(f'"{text}" is not the name of a certificate: letters, digits and "._-"')
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """Who may read the key."""

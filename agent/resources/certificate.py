@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from agent.errors import Degraded, NotPermitted, ResourceError
-from agent.fields import AbsolutePath, AccountName, Doc, Duration, Mode, Parsed, email, hostname, port, seconds
+from agent.fields import AbsolutePath, AccountName, Doc, Duration, Mode, Parsed, email, port, seconds
 from agent.host import Host
-from agent.host.acme import Order, moment, obtain, pause
-from agent.host.certificates import Access, Store, temporaries
+from agent.host.acme import Order, acme_url, domain, moment, obtain, pause
+from agent.host.certificates import Access, Store, label, temporaries
 from agent.host.x509 import Certificate as Parts
 from agent.host.x509 import KeyType, parse, self_signed
 from agent.resource import Change, Resource, State, Undoable
@@ -23,27 +22,6 @@ _IN_PLACE = "in place"
 _NOT_DUE = "not due"
 _BITS = {"ecdsa": (256, 384), "rsa": (2048, 3072, 4096)}
 _ACCESS = ("mode", "owner", "group")
-
-
-def label(text: str) -> str:
-    """The name of a certificate, which is a folder's name too."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", text):
-        raise ValueError(f'"{text}" is not the name of a certificate: letters, digits and "._-"')
-    return text
-
-
-def domain(text: str) -> str:
-    """A domain that a certificate is for; `*.` before it stands for every name below it."""
-    hostname(text.removeprefix("*."))
-    return text.lower().removesuffix(".")
-
-
-def acme_url(text: str) -> str:
-    """The directory of an ACME server."""
-    parts = urlsplit(text)
-    if parts.scheme != "https" or not parts.hostname:
-        raise ValueError(f'"{text}" is not the directory of an ACME server: an address that begins with "https://"')
-    return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
