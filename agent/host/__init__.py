@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agent.host.accounts import Accounts
     from agent.host.dpkg import Dpkg
     from agent.host.gnupg import Gnupg
+    from agent.host.firewall import Firewall
     from agent.host.mounts import Mounts
     from agent.host.nameservers import Nameservers
     from agent.host.postgres import Postgres
@@ -38,6 +39,10 @@ class Host:
     to, by id; `run_dir` is a root-only folder that does not outlive a reboot, `state_dir` one that does; `done` holds
     what this run has already carried out and nothing on the host can tell; `notes` are for the user to read at the
     end of the run; `clock` gives the time in seconds since the epoch.
+
+    `declared` are all resources of the site, also those that this run leaves out. `confirm_within` are the seconds that
+    new firewall rules stay unless somebody confirms them; `namespace` is the path of the network namespace whose
+    firewall is meant, where that is not the agent's own.
     """
 
     run_dir: str = "/run/state-agent"
@@ -49,6 +54,9 @@ class Host:
     done: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     files: Files = field(default_factory=Files)
+    declared: Sequence[Any] = ()
+    confirm_within: float | None = None
+    namespace: str | None = None
 
     @cached_property
     def dpkg(self) -> Dpkg:
@@ -99,6 +107,13 @@ class Host:
 
         return Gnupg()
 
+    @cached_property
+    def firewall(self) -> Firewall:
+        """Rules of netfilter."""
+        from agent.host.firewall import Firewall
+
+        return Firewall(self)
+
     def note(self, text: str) -> None:
         """Tell the user something at the end of the run, once."""
         if text not in self.notes:
@@ -110,6 +125,8 @@ class Host:
         self.files.forget()
         for part in ("dpkg", "units", "accounts", "mounts", "gnupg"):
             self.__dict__.pop(part, None)
+        if "firewall" in self.__dict__:
+            self.firewall.forget()
         if "postgres" in self.__dict__:
             self.postgres.forget()  # its connections stay
 

@@ -22,6 +22,7 @@ _KINDS = {
     "file": "file:File",
     "gocryptfs": "gocryptfs:Gocryptfs",
     "group": "group:Group",
+    "iptables": "iptables:Iptables",
     "keyring": "keyring:Keyring",
     "link": "link:Link",
     "postgres_database": "postgres_database:PostgresDatabase",
