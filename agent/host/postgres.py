@@ -11,7 +11,7 @@ from agent.errors import Missing, ResourceError
 from agent.host.postgres_clusters import ETC, Cluster, Clusters
 from agent.host.postgres_roles import DatabaseEntry, RoleEntry, read_databases, read_roles
 from agent.host.postgres_rows import Reading
-from agent.host.postgres_session import LOCK_LIMIT, Session
+from agent.host.postgres_session import LOCK_LIMIT, Counter, Session
 from agent.host.postgres_tables import Tables
 
 _MAINTENANCE = ("postgres", "template1")
@@ -19,7 +19,7 @@ _MAINTENANCE = ("postgres", "template1")
 
 
 class Postgres:
-    """The clusters of this host. `queries` counts all that was sent to any of them."""
+    """The clusters of this host."""
 
     def __init__(self, etc: str = ETC, lock_limit: float = LOCK_LIMIT) -> None:
         self._clusters = Clusters(etc)
@@ -27,7 +27,7 @@ class Postgres:
         self._servers: dict[str | None, Server] = {}
         self._sessions: dict[tuple[str, int, str], Session] = {}
         self._normal: dict[tuple[str, int, str], dict[str, Any]] = {}
-        self.queries = 0
+        self._counter = Counter()
         self.close = weakref.finalize(self, _close_all, self._sessions)
 
     def server(self, cluster: str | None = None) -> Server:
@@ -44,7 +44,7 @@ class Postgres:
         """The one connection to a database, which must exist."""
         key = (cluster.folder, cluster.port, database)
         if key not in self._sessions:
-            self._sessions[key] = Session(cluster, database, self._count, self._lock_limit)
+            self._sessions[key] = Session(cluster, database, self._counter, self._lock_limit)
         return self._sessions[key]
 
     def end_session(self, cluster: Cluster, database: str) -> None:
@@ -58,8 +58,10 @@ class Postgres:
         """What the server made of declarations in this run: it needs no second look after a change."""
         return self._normal.setdefault((cluster.folder, cluster.port, database), {})
 
-    def _count(self) -> None:
-        self.queries += 1
+    @property
+    def queries(self) -> int:
+        """How many queries were sent so far."""
+        return self._counter.queries
 
 
 def _close_all(sessions: dict[Any, Session]) -> None:

@@ -143,6 +143,11 @@ def _add_grant(raw: Raw, role: str, privilege: str, grantable: bool, grantor: st
     raw["names"].setdefault(f"grantors {role} {privilege}", []).append(grantor)
 
 
+_LOCKED = """
+SELECT n.nspname::text, c.relname::text FROM unnest(%s::text[], %s::text[]) AS w(s, t)
+JOIN pg_namespace n ON n.nspname = w.s JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.t
+WHERE EXISTS (SELECT FROM pg_locks l WHERE l.relation = c.oid AND l.granted AND l.mode = 'AccessExclusiveLock')
+"""
 _SCHEMAS = """
 SELECT n.nspname::text, w.r FROM unnest(%s::text[], %s::text[]) AS w(s, r) JOIN pg_namespace n ON n.nspname = w.s
 LEFT JOIN pg_roles r ON r.rolname = w.r
@@ -165,6 +170,13 @@ def read_usage(session: Session, pairs: Iterable[Key]) -> set[Key]:
     return {(schema, role) for schema, role in rows}
 
 
+def read_locked(session: Session, keys: Iterable[Key]) -> set[Key]:
+    """Those of these tables that somebody else holds wholly for himself."""
+    wanted = sorted(set(keys))
+    rows = session.rows(_LOCKED, ([schema for schema, _ in wanted], [table for _, table in wanted]))
+    return {(schema, table) for schema, table in rows}
+
+
 def read_born_with(session: Session) -> dict[str, list[str]]:
     """The roles that get privileges on every new table (ALTER DEFAULT PRIVILEGES), by schema; "" is any schema."""
     found: dict[str, list[str]] = {}
@@ -173,4 +185,4 @@ def read_born_with(session: Session) -> dict[str, list[str]]:
     return found
 
 
-__all__ = ["PUBLIC", "WITH_GRANT_OPTION", "Key", "Raw", "read_born_with", "read_tables", "read_usage"]
+__all__ = ["PUBLIC", "WITH_GRANT_OPTION", "Key", "Raw", "read_born_with", "read_locked", "read_tables", "read_usage"]

@@ -16,7 +16,7 @@ _FITS = """
 CREATE FUNCTION pg_temp.state_agent_fits(v {old}) RETURNS boolean LANGUAGE plpgsql AS $fits$
 BEGIN
   BEGIN
-    RETURN {test};
+    {test};
   EXCEPTION WHEN undefined_function THEN
     RETURN (v::{new})::{old}::text IS NOT DISTINCT FROM v::text;
   END;
@@ -63,9 +63,8 @@ def _count(session: Session, name: TableName, look: Look) -> int:
     session.run("SAVEPOINT look")
     try:
         if look.what == "cast":
-            test = f"(v::{look.new}) IS NULL OR true" if _is_reading(look) else (
-                f"(v::{look.new})::{look.old} IS NOT DISTINCT FROM v"
-            )  # fmt: skip
+            survives = f"RETURN (v::{look.new})::{look.old} IS NOT DISTINCT FROM v"
+            test = f"PERFORM v::{look.new}; RETURN true" if _is_reading(look) else survives
             session.run(_FITS.format(old=look.old, new=look.new, test=test))
         count: int = session.rows(f"SELECT count(*) FROM {name.sql}{_condition(look)}")[0][0]
     finally:

@@ -15,7 +15,9 @@ _SERIAL = {"smallint": "smallserial", "integer": "serial", "bigint": "bigserial"
 
 def column_sql(name: str, column: Column) -> str:
     """A column as CREATE TABLE and ADD COLUMN take it."""
-    type: str = _SERIAL.get(column["type"], column["type"]) if column.get("serial") else column["type"]
+    type = str(column["type"])
+    if column.get("serial"):
+        type = _SERIAL.get(type, type)
     words = [quote(name), type]
     if column.get("collation"):
         words.append(f"COLLATE {column['collation']}")

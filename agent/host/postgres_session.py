@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import pwd
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import NotPermitted, ResourceError
@@ -47,13 +48,20 @@ ORDER BY 1
 """
 
 
-class Session:
-    """One connection. `counted` is called once for each query that is sent."""
+@dataclass
+class Counter:
+    """Counts what is sent to servers."""
 
-    def __init__(self, cluster: Cluster, database: str, counted: Callable[[], None], lock_limit: float) -> None:
+    queries: int = 0
+
+
+class Session:
+    """One connection."""
+
+    def __init__(self, cluster: Cluster, database: str, counter: Counter, lock_limit: float) -> None:
         self._cluster = cluster
         self._database = database
-        self._counted = counted
+        self._counter = counter
         self._lock_limit = lock_limit
         self._connection = self._connected()
 
@@ -85,7 +93,7 @@ class Session:
                 connection = psycopg.Connection.connect(
                     host=self._cluster.folder, port=self._cluster.port, dbname=self._database, user=user,
                     requirepeer=user, application_name="state-agent", connect_timeout=10, client_encoding="UTF8",
-                    sslmode="disable", gssencmode="disable", passfile="/dev/null", autocommit=True,
+                    sslmode="disable", gssencmode="disable", passfile="/nonexistent", autocommit=True,
                     options=" ".join(f"-c {name}={value}" for name, value in settings.items()),
                 )  # fmt: skip
         except PermissionError:
@@ -119,7 +127,7 @@ class Session:
     def _execute(self, sql: str, values: Sequence[Any], hidden: bool) -> psycopg.Cursor[Any]:
         import psycopg
 
-        self._counted()
+        self._counter.queries += 1
         self._revive()
         try:
             return self._connection.execute(sql, values or None)
@@ -148,7 +156,7 @@ class Session:
         except BaseException as error:
             self._undo()
             if getattr(error, "sqlstate", "") == LOCK_NOT_AVAILABLE and tables:
-                raise self._locked(tables) from None
+                raise self.locked(tables) from None
             raise
         self.run("COMMIT" if keep else "ROLLBACK")
 
@@ -157,7 +165,8 @@ class Session:
             if not self._connection.closed:
                 self.run("ROLLBACK")
 
-    def _locked(self, tables: Sequence[TableName]) -> ResourceError:
+    def locked(self, tables: Sequence[TableName]) -> ResourceError:
+        """The error for tables that a lock was waited for in vain."""
         holders = self.rows(_HOLDERS, ([name.schema for name in tables], [name.table for name in tables]))
         detail = "\n".join(
             f"process {pid} of role {role} ({program or 'no application name'}), {state}, in a transaction for {age}: "

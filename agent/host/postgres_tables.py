@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.errors import ResourceError
-from agent.host.postgres_catalog import Key, Raw, read_born_with, read_tables, read_usage
+from agent.host.postgres_catalog import Key, Raw, read_born_with, read_locked, read_tables, read_usage
+from agent.host.postgres_errors import LOCK_NOT_AVAILABLE, Refused
 from agent.host.postgres_scratch import Scratch
 from agent.host.postgres_session import Session
 from agent.host.postgres_spec import TableSpec
@@ -35,6 +36,7 @@ class Tables:
         self._forms = forms
         self._errors: dict[str, ResourceError] = {}
         self._actual: dict[Key, Raw | None] = {}
+        self._locked: set[Key] = set()
         self._usage: set[Key] = set()
         self._asked: set[Key] = set()
         self._born_with: dict[str, list[str]] | None = None
@@ -50,9 +52,16 @@ class Tables:
         self._normalise(specs)
 
     def _read(self, keys: set[Key]) -> None:
-        wanted = keys - self._actual.keys()
-        found = read_tables(self.session, wanted)
-        self._actual.update({key: found.get(key) for key in wanted})
+        """Read tables. To print an expression takes the weakest lock on its table: only ACCESS EXCLUSIVE stops it."""
+        wanted = keys - self._actual.keys() - self._locked
+        try:
+            found = read_tables(self.session, wanted)
+        except Refused as error:
+            if error.sqlstate != LOCK_NOT_AVAILABLE:
+                raise
+            self._locked |= read_locked(self.session, wanted)
+            found = read_tables(self.session, wanted - self._locked)
+        self._actual.update({key: found.get(key) for key in wanted - self._locked})
 
     def _ask_usage(self, pairs: set[Key]) -> None:
         self._usage |= read_usage(self.session, pairs - self._asked)
@@ -72,8 +81,10 @@ class Tables:
     def actual(self, spec: TableSpec) -> Raw | None:
         """The table as it is; None where there is none. Raises ResourceError where it is no table."""
         key = (spec.name.schema, spec.name.table)
-        if key not in self._actual:
+        if key not in self._actual and key not in self._locked:
             self.load([spec])
+        if key in self._locked:
+            raise self.session.locked([spec.name])
         raw = self._actual[key]
         if raw is not None and "relation" in raw:
             raise ResourceError(f"{spec.name.sql} is {raw['relation']}, not a table")

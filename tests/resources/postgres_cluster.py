@@ -19,6 +19,7 @@ import pytest
 from agent.host import Host
 from agent.host.identity import effective_user
 from agent.host.postgres import Postgres
+from agent.host.postgres_names import quote
 from agent.resource import Change, Resource, differences
 
 PROGRAMS = "/usr/lib/postgresql"
@@ -152,19 +153,35 @@ def cluster() -> Iterator[PostgresCluster]:
         shutil.rmtree(folder)
 
 
+_EMPTIED = """
+DO $$ DECLARE r record; BEGIN
+  FOR r IN SELECT evtname FROM pg_event_trigger LOOP EXECUTE format('DROP EVENT TRIGGER %I', r.evtname); END LOOP;
+  FOR r IN SELECT extname FROM pg_extension WHERE extname <> 'plpgsql' LOOP
+    EXECUTE format('DROP EXTENSION %I CASCADE', r.extname);
+  END LOOP;
+  FOR r IN SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema' LOOP
+    EXECUTE format('DROP SCHEMA %I CASCADE', r.nspname);
+  END LOOP;
+  CREATE SCHEMA public;
+  GRANT USAGE ON SCHEMA public TO public;
+  FOR r IN SELECT rolname FROM pg_roles WHERE oid >= 16384 LOOP
+    EXECUTE format('DROP OWNED BY %I; DROP ROLE %I', r.rolname, r.rolname);
+  END LOOP;
+END $$
+"""
+
+
 @pytest.fixture
 def pg(cluster: PostgresCluster, tmp_path: Path) -> Iterator[Pg]:
-    """A host with the cluster, and a fresh database `db` in it."""
-    cluster.sql("CREATE DATABASE db TEMPLATE template0")
+    """A host with the cluster, and an empty database `db`; nothing else is left in it of a test before."""
+    others = [name for (name,) in cluster.sql("SELECT datname FROM pg_database WHERE oid >= 16384")]
+    cluster.sql(*(f"DROP DATABASE {quote(name)} WITH (FORCE)" for name in others if name != "db"))
+    if "db" not in others:
+        cluster.sql("CREATE DATABASE db TEMPLATE template0")
+    cluster.sql(_EMPTIED, database="db")
     host = cluster.host(tmp_path / "run")
-    try:
-        yield Pg(cluster, host)
-    finally:
-        host.postgres.close()
-        databases = [name for (name,) in cluster.sql("SELECT datname FROM pg_database WHERE oid >= 16384")]
-        cluster.sql(*(f'DROP DATABASE "{name}" WITH (FORCE)' for name in databases))
-        roles = [name for (name,) in cluster.sql("SELECT rolname FROM pg_roles WHERE oid >= 16384")]
-        cluster.sql(*(f'DROP ROLE "{name}"' for name in roles))
+    yield Pg(cluster, host)
+    host.postgres.close()
 
 
 @dataclass
