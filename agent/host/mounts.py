@@ -21,7 +21,8 @@ ANSWER_LIMIT = 10.0
 """Seconds in which a file system has to answer; one on a slow card that is busy may well need some."""
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")
-_NOT_CONNECTED = "Transport endpoint is not connected"
+# ENOTCONN, and ECONNABORTED for who asked while the daemon died.
+_NOT_SERVED = ("Transport endpoint is not connected", "Software caused connection abort")
 _HOLDERS_SHOWN = 8
 _OPEN_TREE = 428  # the same number on every architecture (open_tree(2))
 _OPEN_TREE_CLONE = 1
@@ -116,7 +117,7 @@ def answers(path: str) -> bool:
         ) from None
     if process.returncode == 0:
         return True
-    if _NOT_CONNECTED in said:
+    if any(reason in said for reason in _NOT_SERVED):
         return False
     raise ResourceError(f"{path} is mounted, but gives no answer", detail=said.strip())
 
