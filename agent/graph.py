@@ -38,6 +38,7 @@ class Graph:
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = {entry.id: entry for entry in entries}
         self._edges = {entry.id: dict.fromkeys(entry.requires) for entry in entries}
+        self._needed = {needed for requires in self._edges.values() for needed in requires}
 
     def imply(self) -> None:
         """Add the implied requirements, the surer ones first; one that would close a circle is left out.
@@ -83,9 +84,10 @@ class Graph:
     def _add(self, id: str, needed: str) -> None:
         if needed in self._edges and needed != id and needed not in self._edges[id] and not self._reaches(needed, id):
             self._edges[id][needed] = None
+            self._needed.add(needed)
 
     def _reaches(self, start: str, goal: str) -> bool:
-        if not self._edges[start]:
+        if goal not in self._needed or not self._edges[start]:
             return False
         seen, stack = {start}, [start]
         while stack:
