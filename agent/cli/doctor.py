@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -31,12 +32,12 @@ def doctor(states: tuple[str, ...], common: Common) -> int:
     with Progress(quiet=common.quiet or common.as_json, colour=not common.no_color) as progress:
         for entry in entries:
             progress.task(entry.id)
-            results.append(_result(entry))
+            results.append(_result(entry, desired.secrets.hide))
     _print(results, common)
     return 1 if any(not result["passed"] for result in results) else 0
 
 
-def _result(entry: Any) -> dict[str, Any]:
+def _result(entry: Any, hide: Callable[[str], str]) -> dict[str, Any]:
     import time
 
     from agent.host import Host
@@ -44,9 +45,9 @@ def _result(entry: Any) -> dict[str, Any]:
     started = time.perf_counter()
     result = {"id": entry.id, "state": entry.state, "source": entry.source, "passed": True, "seen": None, "error": None}
     try:
-        result["seen"] = entry.resource.check(Host())
-    except ResourceError as error:
-        result["passed"], result["error"] = False, str(error)
+        result["seen"] = hide(entry.resource.check(Host()))
+    except (ResourceError, OSError) as error:
+        result["passed"], result["error"] = False, hide(str(error))
     return result | {"duration_s": round(time.perf_counter() - started, 3)}
 
 

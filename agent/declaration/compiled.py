@@ -51,10 +51,16 @@ def load(site: Path, shipped: Path | None, state_dir: Path, *, keep: bool = True
             used_facts,
         )
         desired.fingerprint = _digest(repr((code, made_from)).encode()).hex()
-        if keep:
+        if keep and not any(_holds_what_is_sensitive(entry.resource) for entry in desired.entries):
             with contextlib.suppress(ValueError):  # a date: marshal does not know it
                 _write(path, marshal.dumps((code, str(site), marshal.dumps((*made_from, _plain(desired))))))
     return desired
+
+
+def _holds_what_is_sensitive(resource: Any) -> bool:
+    """Whether a sensitive content stands in the declarations in plain text: it stays there, and nowhere else."""
+    texts = (getattr(resource, "content", None), getattr(resource, "rendered", None))
+    return getattr(resource, "sensitive", False) and any(isinstance(text, str) for text in texts)
 
 
 def _digest(content: bytes) -> bytes:

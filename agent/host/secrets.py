@@ -53,6 +53,7 @@ class Secrets:
         self._sources = sources
         self._values: dict[str, str] = {}
         self._not_made: dict[str, ResourceError] = {}
+        self._hidden: list[str] | None = None
 
     def value(self, name: str) -> str:
         """The value of a secret, without the line end that an editor leaves.
@@ -105,11 +106,16 @@ class Secrets:
         return made
 
     def hide(self, text: str) -> str:
-        """The text without the secrets that were read so far: what a program says may well hold one."""
-        for value in self._values.values():
-            for part in {value, *value.splitlines()}:
-                if len(part) >= _SHORTEST_HIDDEN:
-                    text = text.replace(part, REDACTED)
+        """The text without the secrets of this site: what a program says may well hold one."""
+        if self._hidden is None:
+            for name in self._sources:
+                with contextlib.suppress(ResourceError):
+                    self.value(name)
+            values = self._values.values()
+            parts = {part for value in values for part in (value, *value.splitlines()) if len(part) >= _SHORTEST_HIDDEN}
+            self._hidden = sorted(parts, key=len, reverse=True)
+        for part in self._hidden:
+            text = text.replace(part, REDACTED)
         return text
 
 
