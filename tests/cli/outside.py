@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -39,10 +40,8 @@ def start(site: SiteFolder, *words: str, **options: Any) -> subprocess.Popen[str
 
 def kill(process: subprocess.Popen[str]) -> None:
     """Kill it, with all in its process group, and wait for its end."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.communicate()
 
 

@@ -104,7 +104,8 @@ def test_stays_bounded_and_keeps_what_happened(site: SiteFolder) -> None:
     with sqlite3.connect(site.state / "journal.sqlite") as db:
         for number in range(4, 2000):
             db.execute("INSERT INTO run (id, started, mode, site, outcome) VALUES (?, 1, 'apply', '', 'ok')", (number,))
-        db.execute("INSERT INTO change (run, resource, before) VALUES (-5, 'file:/old', '{\"content\": {\"blob\": \"0\"}}')")
+        kept = '{"content": {"blob": "0"}}'
+        db.execute("INSERT INTO change (run, resource, before) VALUES (-5, 'file:/old', ?)", (kept,))
     (site.state / "backups/0").write_text("what nobody refers to any more")
     assert site.run("apply").code == 0
     with sqlite3.connect(site.state / "journal.sqlite") as db:
