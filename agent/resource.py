@@ -143,6 +143,10 @@ class Resource:
         """The content of a state that a text diff is made of; None where there is none to show."""
         return None
 
+    def hides(self, change: Change | None) -> str:  # noqa: ARG002
+        """The folder whose content nobody can know before this change is made (None: not known itself), or nothing."""
+        return ""
+
     def temporaries(self) -> Iterable[str]:
         """Files that a killed apply may leave behind; the next run removes them."""
         return ()

@@ -109,9 +109,20 @@ class Planner:
     def difference(self, step: Step) -> Change | None:
         """What leads a resource from the state it is in now to the desired one, with secrets hidden."""
         resource = step.entry.resource
+        self._check_not_hidden(step)
         desired = resource.desired(self._host)
         change = differences(resource.read(self._host), desired)
         return None if change is None else veiled(change, self._past.last_set(step.id))
+
+    def _check_not_hidden(self, step: Step) -> None:
+        """Raise KnownAfterApply for what lies on a mount that is still to be made: what is seen there now is not it."""
+        for id in step.entry.requires:
+            other = self.steps.get(id)
+            if other is None or other.error or not other.changes_something:
+                continue
+            folder = other.entry.resource.hides(other.change)
+            if folder and any(f"{path}/".startswith(f"{folder}/") for path in step.entry.resource.paths()):
+                raise KnownAfterApply(f"{other.id} {other.entry.resource.pending}")
 
     def _not_known(self, step: Step, error: ResourceError) -> None:
         pending = self._first_pending(step)

@@ -172,6 +172,12 @@ def bare(path: str) -> Iterator[int | None]:
         os.close(fd)
 
 
+def held_beneath(path: str) -> list[str]:
+    """What the bare folder at `path` holds, be it mounted over or not."""
+    with bare(path) as fd:
+        return [] if fd is None else os.listdir(fd)
+
+
 def _open_tree(folder: bytes) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     fd: int = libc.syscall(_OPEN_TREE, _AT_FDCWD, folder, _OPEN_TREE_CLONE | os.O_CLOEXEC)

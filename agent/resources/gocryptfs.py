@@ -14,7 +14,7 @@ from agent.fields import AbsolutePath, Doc
 from agent.host import Host, gocryptfs
 from agent.host.immutable import is_immutable, set_immutable
 from agent.host.keyfile import KeyFile
-from agent.host.mounts import Mount, answers, bare, real
+from agent.host.mounts import Mount, answers, bare, held_beneath, real
 from agent.host.run import find_program
 from agent.resource import Change, Resource, State, Undoable
 from agent.secret import SecretText
@@ -36,6 +36,7 @@ class Gocryptfs(Resource, Undoable):
     """
 
     kind: ClassVar[str] = "gocryptfs"
+    pending: ClassVar[str] = "is mounted first"
     example: ClassVar[str] = (
         "[secrets.mailstore]\ngenerate = 32\n\n"
         '[gocryptfs."/srv/mail"]\ncipher = "/srv/mail.encrypted"\npassphrase = "{{ secrets.mailstore }}"\n\n'
@@ -138,7 +139,7 @@ class Gocryptfs(Resource, Undoable):
             return {"mount": "unmounted"}
         assert self.cipher is not None
         made = gocryptfs.is_made(self.cipher)
-        held = self._held()
+        held = held_beneath(self._place)
         if held:
             raise ResourceError(
                 f"the mount point {self.name} is not empty",
@@ -152,11 +153,6 @@ class Gocryptfs(Resource, Undoable):
 
     # The bare mount point
 
-    def _held(self) -> list[str]:
-        """What the bare mount point holds, be it mounted over or not."""
-        with bare(self._place) as fd:
-            return [] if fd is None else os.listdir(fd)
-
     def _is_immutable(self) -> bool | None:
         with bare(self._place) as fd:
             return False if fd is None else is_immutable(fd)
@@ -164,7 +160,7 @@ class Gocryptfs(Resource, Undoable):
     def _guard(self, host: Host, *, mounted: bool) -> bool:
         """Whether nobody can write into the bare mount point, as far as that can be had here."""
         guarded = self._is_immutable()
-        if mounted and (held := self._held()):
+        if mounted and (held := held_beneath(self._place)):
             host.note(f"{self.name}: beneath the mount, in clear, lie {gocryptfs.listed(held)}")
         if guarded is None:
             host.note(f"{self.name}: the bare mount point cannot be made immutable here (chattr +i)")
@@ -242,6 +238,10 @@ class Gocryptfs(Resource, Undoable):
         if actual is not None:
             return "mount" if actual == "unmounted" else "mount again" if change.touches(*_REMOUNT) else ""
         return f"make {self.cipher}; take its master key away from {self._key_file(host).path} afterwards"
+
+    def hides(self, change: Change | None) -> str:
+        """The mount point, where something else is to be seen there afterwards."""
+        return self.name if change is None or change.actual is None or change.touches("mount", "cipher") else ""
 
     def paths(self) -> Iterable[str]:
         """The mount point, and the cipher directory with all it holds."""

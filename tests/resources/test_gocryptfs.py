@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from agent.declaration.schema import validated
+from agent.engine.plan import Past, Planner
 from agent.errors import Missing, NotPermitted, ResourceError
 from agent.graph import Entry, Graph
 from agent.host import Host, gocryptfs, mounts
@@ -469,6 +470,27 @@ class TestTheBareMountPoint:
         assert order.index(parent.id) < order.index(around.id) < order.index(declared.id)
         assert order.index(declared.id) < order.index(on_it.id) < order.index(below.id)
         assert f"{declared.cipher}/" in declared.paths()
+
+    def test_a_plan_does_not_take_it_for_the_mount(self, declared: Gocryptfs, converge: Converge, host: Host) -> None:
+        def planned() -> list[tuple[str, str]]:
+            host.forget()
+            below = Directory(name=f"{declared.name}/letters")
+            beside = Directory(name=f"{declared.name}-beside")
+            entries = [
+                Entry(declared, "s", "s", []),
+                *(Entry(each, "s", "s", [declared.id]) for each in (below, beside)),
+            ]
+            return [(step.outcome, step.note) for step in Planner(host, Past()).plan(entries)][1:]
+
+        later = ("unknown", f"known after apply: {declared.id} is mounted first")
+        assert planned() == [later, ("would-add", "")]
+        converge(declared)
+        assert planned() == [("would-add", ""), ("would-add", "")]
+        Path(declared.name, "letters").mkdir()
+        subprocess.run(["umount", declared.name], check=True)
+        assert planned()[0] == later
+        converge(declared)
+        assert planned()[0] == ("in-desired-state", "")
 
 
 class TestThePassphrase:
