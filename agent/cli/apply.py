@@ -29,8 +29,14 @@ if TYPE_CHECKING:
 @click.argument("targets", nargs=-1, metavar="[TARGET]...", shell_complete=complete_target)
 @click.option("--check", is_flag=True, help="Change nothing; show what would be changed. Exit status 2 if anything.")
 @click.option("--wait", is_flag=True, help="Wait while another apply is running, instead of giving up.")
+@click.option(
+    "--confirm",
+    type=click.IntRange(1, 86400),
+    metavar="SECONDS",
+    help="Put old firewall rules back unless the new ones are confirmed in time: by Enter, or `agent confirm`.",
+)
 @common_options
-def apply(targets: tuple[str, ...], check: bool, wait: bool, common: Common) -> int:
+def apply(targets: tuple[str, ...], check: bool, wait: bool, confirm: int | None, common: Common) -> int:
     """Bring this host to its desired state.
 
     TARGET narrows it to resources and what they need: "kind:name", a pattern such as "file:/etc/postfix/*" or
@@ -41,7 +47,7 @@ def apply(targets: tuple[str, ...], check: bool, wait: bool, common: Common) -> 
 
     with Progress(quiet=common.quiet or common.as_json, colour=not common.no_color) as progress:
         progress.task("reading the declarations")
-        engine = Engine(common.desired, common.places, progress.say)
+        engine = Engine(common.desired, common.places, progress.say, confirm_within=confirm)
         if check:
             report = engine.check(targets, Watcher(lambda step: progress.task(step.id)))
         else:

@@ -16,6 +16,7 @@ from agent.errors import AgentError, UsageError
 _COMMANDS = {
     "apply": "Bring this host to its desired state, or show what differs (--check)",
     "completion": "Print the completion script for a shell",
+    "confirm": "Keep the new firewall rules that `apply --confirm` waits for",
     "docs": "Print the reference of a kind's fields or a state's parameters",
     "doctor": "Run the acceptance checks that the site's states declare",
     "graph": "Draw the dependency graph",

@@ -35,12 +35,20 @@ class Places:
 
 
 class Engine:
-    """A compiled site on a host."""
+    """A compiled site on a host. With `confirm_within`, new firewall rules go unless confirmed in so many seconds."""
 
-    def __init__(self, desired: Desired, places: Places, progress: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        desired: Desired,
+        places: Places,
+        progress: Callable[[str], None] | None = None,
+        *,
+        confirm_within: float | None = None,
+    ) -> None:
         self._desired = desired
         self._places = places
         self._progress = progress or (lambda _text: None)
+        self._confirm_within = confirm_within
         self._stop = False
 
     def stop(self) -> None:
@@ -138,6 +146,8 @@ class Engine:
 
     def _host(self, journal: Journal | None) -> Host:
         host = Host(run_dir=str(self._places.run), state_dir=str(self._places.state), progress=self._progress)
+        host.declared = [entry.resource for entry in self._desired.entries]
+        host.confirm_within = self._confirm_within
         if journal is not None:
             host.last_set = journal.last_set
         return host

@@ -14,6 +14,7 @@ import select
 import shutil
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -59,8 +60,7 @@ def confirmed(host: Host, netfilter: Netfilter, old: Mapping[str, Ruleset], edit
             (folder / "pending").unlink()
         raise
     host.progress(
-        f"waiting {host.confirm_within:g} s for you to confirm the new firewall rules: try a second connection, "
-        "then press Enter here, or run `agent confirm`"
+        f"waiting {host.confirm_within:g} s: press Enter, or run `agent confirm`, once a second connection has worked"
     )
     if not _wait(folder, host.confirm_within):
         raise ResourceError(
@@ -87,11 +87,11 @@ def _digest(edits: Mapping[str, str]) -> str:
 
 def _arm(folder: Path, netfilter: Netfilter, old: Mapping[str, Ruleset], seconds: float) -> None:
     """Start the process that puts the old rules back; it runs when this returns."""
-    if (folder / "pending").exists() or (folder / "reverting").exists():
-        raise ResourceError("other new rules still wait for `agent confirm`")
+    _refuse_another(folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
     kept = {
+        "until": time.time() + seconds,
         "namespace": netfilter.namespace.path,
         "programs": dict(netfilter.programs),
         "old": {family: ruleset.text for family, ruleset in old.items()},
@@ -108,6 +108,15 @@ def _arm(folder: Path, netfilter: Netfilter, old: Mapping[str, Ruleset], seconds
     ]
     if not (Path("/run/systemd/system").is_dir() and _start([*scope, *command])) and not _start(command):
         raise ResourceError("the process that would put the old rules back does not start; nothing was touched")
+
+
+def _refuse_another(folder: Path) -> None:
+    """Raise ResourceError where other rules are on probation, unless that should have ended long ago."""
+    with suppress(OSError, ValueError):
+        until = json.loads((folder / "old").read_text())["until"]
+        waits = (folder / "pending").exists() or (folder / "reverting").exists()
+        if waits and time.time() < until + _GRACE:
+            raise ResourceError("other new rules still wait for `agent confirm`; nothing was touched")
 
 
 def _start(command: Sequence[str]) -> bool:
@@ -127,7 +136,7 @@ def _start(command: Sequence[str]) -> bool:
 def _wait(folder: Path, seconds: float) -> bool:
     """Wait for somebody to confirm, or for the old rules to be back."""
     deadline = time.monotonic() + seconds + _GRACE
-    listens = sys.stdin is not None and sys.stdin.isatty()
+    listens = _listens()
     while time.monotonic() < deadline:
         if (folder / "confirmed").exists():
             return True
@@ -136,12 +145,29 @@ def _wait(folder: Path, seconds: float) -> bool:
         if not listens:
             time.sleep(_POLL)
         elif select.select([sys.stdin], [], [], _POLL)[0]:
-            listens = bool(sys.stdin.readline())
+            listens = _entered()
             if listens:
                 with suppress(FileNotFoundError):
                     (folder / "pending").rename(folder / "confirmed")
     _revert(folder)  # the process that should have done it is gone
     return False
+
+
+def _listens() -> bool:
+    """Whether somebody can press Enter; what was typed before the question is no answer."""
+    with suppress(OSError, ValueError, AttributeError, termios.error):
+        if os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp():
+            termios.tcflush(sys.stdin, termios.TCIFLUSH)
+            return True
+    return False
+
+
+def _entered() -> bool:
+    """Whether a line came, and not the end of the terminal."""
+    try:
+        return bool(sys.stdin.readline())
+    except OSError:
+        return False
 
 
 # The process that puts the old rules back

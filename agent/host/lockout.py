@@ -48,6 +48,12 @@ class Ends:
     plug: str
     interface: str
 
+    def forget_neighbours(self) -> None:
+        """Make them find each other again, as they have to from time to time: for IPv6 that takes packets, too."""
+        if self.client is not self.server:
+            self.server.run(["ip", "neighbour", "flush", "dev", self.interface])
+            self.client.run(["ip", "neighbour", "flush", "dev", self.plug])
+
 
 def ssh_connection() -> Connection | None:
     """The ssh connection that this process was started over; sudo takes the variable away, so its parents are asked."""
@@ -111,6 +117,7 @@ def _cut(netfilter: Netfilter, connection: Connection, old: Ruleset, edit: str) 
             netfilter.restore(family, edit, server)
             if standing is not None and not _answers(*standing):
                 return "your ssh connection"
+            ends.forget_neighbours()
             new = _connect(ends, connection, listener)
             good = new is not None and _answers(*new)
             for each in (*(standing or ()), *(new or ())):
@@ -136,11 +143,11 @@ def _ends(netfilter: Netfilter, connection: Connection) -> Iterator[Ends]:
 
 
 def _wiring(own: str, other: str, interface: str) -> str:
-    v6 = ":" in own
-    nodad, version = (" nodad", "-6 ") if v6 else ("", "")
+    """Lines for ip(8): one end of the cable, at once without asking whether somebody else has its address."""
+    bits, nodad = (128, " nodad") if ":" in own else (32, "")
     return (
-        f"link set {interface} up\n{version}addr add {own}/{128 if v6 else 32} dev {interface}{nodad}\n"
-        f"{version}route add {other}/{128 if v6 else 32} dev {interface}\n"
+        f"link set {interface} up\naddr add {own}/{bits} dev {interface}{nodad}\n"
+        f"route add {other}/{bits} dev {interface}\n"
     )
 
 
@@ -205,9 +212,9 @@ def _connect(ends: Ends, connection: Connection, listener: socket.socket) -> tup
 
 
 def _answers(near: socket.socket, far: socket.socket) -> bool:
-    """Whether what is sent arrives, in both directions."""
+    """Whether what is sent arrives, in both directions; first what the agent itself writes to its terminal."""
     with suppress(OSError):
-        for one, other in ((near, far), (far, near)):
+        for one, other in ((far, near), (near, far)):
             one.sendall(b"x")
             if other.recv(1) != b"x":
                 return False

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from agent.errors import ResourceError
-from agent.host import Host
+from agent.host import Host, ruleswap
 from agent.resource import Change, differences
 from agent.resources.iptables import Iptables
 
@@ -100,7 +101,8 @@ def namespace(folder: Path) -> Iterator[Net]:
     subprocess.run(["ip", "netns", "add", net.name], check=True, timeout=60)
     try:
         net.run("ip", "link", "set", "lo", "up")
-        yield net
+        with mock.patch.object(ruleswap, "guard"):  # whoever runs the tests may do so over ssh
+            yield net
     finally:
         subprocess.run(["ip", "netns", "del", net.name], check=False, timeout=60)
 
