@@ -14,7 +14,7 @@ pytestmark = pytest.mark.host
 @pytest.fixture(scope="module")
 def inside(new_host: Callable[[str], Installed]) -> Installed:
     host = new_host("inside")
-    host.install("python3-pytest", "python3-hypothesis", "openssl", "e2fsprogs", "git")
+    host.install("python3-pytest", "python3-hypothesis", "openssl", "e2fsprogs", "git", "gocryptfs", "fuse3", "gnupg")
     return host
 
 
