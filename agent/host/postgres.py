@@ -71,14 +71,14 @@ def _close_all(sessions: dict[Any, Session]) -> None:
 
 
 class Server:
-    """A running cluster, and what was read of it. `readings` are those of rows, by the id of what declares them."""
+    """A running cluster, and what was read of it. `readings` are those of rows, with what declares them, by its id."""
 
     def __init__(self, postgres: Postgres, cluster: Cluster) -> None:
         self._postgres = weakref.proxy(postgres)
         self.cluster = cluster
         self._tables: dict[str, Tables] = {}
         self._extensions: dict[str, frozenset[str]] = {}
-        self.readings: dict[str, Reading] = {}
+        self.readings: dict[str, tuple[Any, Reading]] = {}
 
     @cached_property
     def main(self) -> Session:

@@ -18,6 +18,8 @@ from agent.host.postgres_session import Session
 from agent.host.postgres_upsert import RowStatement, Texts, Value
 
 OTHERS_SHOWN = 100
+_WRONG_VALUE = ("22", "23")
+"""Classes of sqlstate: a value that its type or a domain does not take."""
 _COLUMNS = """
 SELECT a.attname::text, a.attidentity::text, a.attgenerated::text
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -95,7 +97,9 @@ class RowsReader:
         self._session.run("SAVEPOINT declared")
         try:
             return self._read(declared)
-        except Refused:
+        except Refused as error:
+            if not error.sqlstate.startswith(_WRONG_VALUE):
+                raise
             self._session.run("ROLLBACK TO declared")
             for number, row in enumerate(declared, 1):
                 self._find_wrong(number, row)

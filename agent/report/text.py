@@ -10,6 +10,7 @@ from typing import Any
 from agent.engine import Report
 from agent.engine.step import BLOCKED, FAILED, IN_DESIRED_STATE, SKIPPED, UNKNOWN, Step
 from agent.journal import shown
+from agent.resource import AttributeChange
 
 _SYMBOLS: Mapping[str, str] = {
     "would-add": "+", "added": "+", "would-change": "~", "changed": "~", "would-remove": "-", "removed": "-",
@@ -83,15 +84,25 @@ def _attribute_lines(step: Step, style: Style, verbose: bool, brief: bool) -> It
     change = step.change
     assert change is not None
     if change.actual is not None and change.desired is not None:
-        width = max([8, *(len(each.attribute) for each in change.attributes)])
-        for each in change.attributes:
-            if each.attribute != "content":
-                yield f"    {each.attribute:<{width}} {_value(each.actual)} → {_value(each.desired)}"
-            elif step.diff is None:
-                yield f"    {'content':<{width}} {_value(each.actual)} → {_value(each.desired)}"
+        changes = [each for one in change.attributes for each in _parts(one)]
+        width = min(40, max([8, *(len(each.attribute) for each in changes)]))
+        for each in changes:
+            if each.attribute != "content" or step.diff is None:
+                yield f"    {_in_line(each.attribute):<{width}} {_value(each.actual)} → {_value(each.desired)}"
     if step.diff is not None and (change.desired is not None or verbose):
         yield "    content"
         yield from _diff_lines(step.diff, style, whole=verbose or (change.actual is not None and not brief))
+
+
+def _parts(change: AttributeChange) -> Iterator[AttributeChange]:
+    """The change itself; of an attribute that is a table, only the keys that differ."""
+    actual, desired = change.actual, change.desired
+    if not isinstance(actual, Mapping) or not isinstance(desired, Mapping):
+        yield change
+        return
+    for key in [*actual, *(key for key in desired if key not in actual)]:
+        if actual.get(key) != desired.get(key):
+            yield from _parts(AttributeChange(f"{change.attribute}.{key}", actual.get(key), desired.get(key)))
 
 
 def _diff_lines(diff: str, style: Style, *, whole: bool) -> Iterator[str]:
@@ -117,6 +128,8 @@ def _value(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return "[" + ", ".join(_value(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_in_line(key)} = {_value(item)}" for key, item in value.items()) + "}"
     text = _in_line(str(value))
     return text if len(text) <= 100 else text[:99] + "…"
 

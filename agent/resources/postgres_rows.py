@@ -129,10 +129,12 @@ class PostgresRows(Resource, Undoable):
         return host.postgres.server(self.cluster).session(self.table.database)
 
     def _reading(self, host: Host) -> Reading:
-        readings: dict[str, Reading] = host.postgres.server(self.cluster).readings
-        if self.id not in readings:
-            readings[self.id] = RowsReader(self._session(host), self._spec()).read()
-        return readings[self.id]
+        readings = host.postgres.server(self.cluster).readings
+        known, reading = readings.get(self.id, (None, None))
+        if reading is None or known is not self:
+            reading = RowsReader(self._session(host), self._spec()).read()
+            readings[self.id] = (self, reading)
+        return reading
 
     def desired(self, host: Host) -> State | None:
         if self.ensure == "absent":
@@ -153,8 +155,8 @@ class PostgresRows(Resource, Undoable):
 
     def _cells(self, each: Row, texts: Mapping[str, str | None]) -> Iterable[tuple[str, Any]]:
         for column, text in texts.items():
-            value = Secret(text or "") if column in self.hidden else text
-            yield f"{each.label}: {column}", value
+            is_secret = column in self.hidden and text is not None
+            yield f"{each.label}: {column}", Secret(text or "") if is_secret else text
 
     def _upsert(self, reading: Reading) -> Upsert:
         return Upsert(self.table, self.key, self.hidden, reading.always)
