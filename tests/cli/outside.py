@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from conftest import ROOT, SiteFolder
+from sitefolder import ROOT, SiteFolder
 
 
 def environ(site: SiteFolder, extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import SiteFolder
 from outside import stray, tree
+from sitefolder import SiteFolder
 
 THREE = """
 [directory."HOST/etc"]

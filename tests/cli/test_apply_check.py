@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import SiteFolder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from outside import tree
+from sitefolder import SiteFolder
 
 CONTENTS = ["", "a\n", "a\nb\n", "no end", "\u00e4\u20ac\n", "-- dash\n++ plus\n"]
 

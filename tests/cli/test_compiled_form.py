@@ -15,7 +15,7 @@ import pytest
 from agent.declaration.compiled import load
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import SiteFolder
+    from sitefolder import SiteFolder
 
 SITE = """
 [site]

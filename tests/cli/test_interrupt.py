@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import SiteFolder
 from outside import kill, runs, start, wait_for
+from sitefolder import SiteFolder
 
 SLOW = """
 [file."HOST/a"]

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import SiteFolder
 from outside import runs
+from sitefolder import SiteFolder
 
 SITE = """
 [file."HOST/a"]

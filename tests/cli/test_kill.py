@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SiteFolder
 from outside import kill, runs, start, stray
+from sitefolder import SiteFolder
 
 ROUNDS = int(os.environ.get("STATE_AGENT_KILLS", "100"))
 FILES = 60

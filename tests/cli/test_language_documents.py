@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import SiteFolder
+    from sitefolder import SiteFolder
 
 STATE = '[state]\nsummary = "{0}"\n[file."HOST/{0}"]\ncontent = "{0}\\n"\n'
 

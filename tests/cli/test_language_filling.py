@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import SiteFolder
+    from sitefolder import SiteFolder
 
 
 def test_expressions_stand_in_any_string_and_whole_ones_keep_their_type(site: SiteFolder) -> None:

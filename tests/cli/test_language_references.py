@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import SiteFolder
+    from sitefolder import SiteFolder
 
 RUN = 'run = ["true"]\n'
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import SiteFolder
+    from sitefolder import SiteFolder
 
 CANARY = "c4n4ry-S3cret"
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import SiteFolder
+    from sitefolder import SiteFolder
 
 # type, further keys of the parameter, good values, bad ones
 TYPES: list[tuple[str, str, list[object], list[object]]] = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import SiteFolder
 from outside import runs
+from sitefolder import SiteFolder
 
 LISTENER = """
 [file."HOST/a"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import SiteFolder
 from outside import runs
+from sitefolder import SiteFolder
 
 NOTHING = "[site]\n"
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SiteFolder
 from outside import start
+from sitefolder import SiteFolder
 
 CANARY = "Canary7vQx2LmZr9TbWk4HsYd6NpEf3"
 OTHER = "Pigeon5cJu8GaXo1RiVe7MtBq4KwZl2"
