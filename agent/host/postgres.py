@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.errors import Missing, ResourceError
 from agent.host.postgres_clusters import ETC, Cluster, Clusters
-from agent.host.postgres_roles import DatabaseEntry, RoleEntry, read_databases, read_roles
+from agent.host.postgres_roles import DatabaseEntry, RoleEntry, others_connected, read_databases, read_roles
 from agent.host.postgres_rows import Reading
 from agent.host.postgres_session import LOCK_LIMIT, Counter, Session
 from agent.host.postgres_tables import Tables
@@ -47,12 +47,16 @@ class Postgres:
             self._sessions[key] = Session(cluster, database, self._counter, self._lock_limit)
         return self._sessions[key]
 
-    def end_session(self, cluster: Cluster, database: str) -> None:
-        """Close the connection to a database that is to go, and forget what was made in it."""
+    def end_session(self, cluster: Cluster, database: str) -> int:
+        """Close the connection to a database that is to go, and forget what was made in it; gives its process, or 0."""
         key = (cluster.folder, cluster.port, database)
         self._normal.pop(key, None)
-        if key in self._sessions:
-            self._sessions.pop(key).close()
+        session = self._sessions.pop(key, None)
+        if session is None:
+            return 0
+        pid = session.pid
+        session.close()
+        return pid
 
     def normal_forms(self, cluster: Cluster, database: str) -> dict[str, Any]:
         """What the server made of declarations in this run: it needs no second look after a change."""
@@ -113,9 +117,10 @@ class Server:
         session: Session = self._postgres.session(self.cluster, database)
         return session
 
-    def end_session(self, database: str) -> None:
-        """Close the connection to a database."""
-        self._postgres.end_session(self.cluster, database)
+    def end_session(self, database: str) -> list[str]:
+        """Close the connection to a database; gives who else is connected to it, one phrase for each."""
+        own = self._postgres.end_session(self.cluster, database)
+        return others_connected(self.main, database, own)
 
     def extensions(self, database: str) -> frozenset[str]:
         """The extensions that are installed in a database."""

@@ -20,7 +20,7 @@ SELECT datname::text, pg_get_userbyid(datdba)::text, pg_encoding_to_char(encodin
 """
 _OTHERS = """
 SELECT pid, coalesce(usename::text, backend_type), coalesce(nullif(application_name, ''), 'no application name')
-FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid() ORDER BY pid
+FROM pg_stat_activity WHERE datname = %s AND pid NOT IN (pg_backend_pid(), %s) ORDER BY pid
 """
 BOOTSTRAP = 10
 """The oid of the superuser that initdb made."""
@@ -66,9 +66,9 @@ def read_databases(session: Session) -> dict[str, DatabaseEntry]:
     return {name: DatabaseEntry(*values) for name, *values in session.rows(_DATABASES)}
 
 
-def others_connected(session: Session, database: str) -> list[str]:
-    """Who is connected to a database, one phrase for each."""
-    return [f"process {pid} of {role} ({program})" for pid, role, program in session.rows(_OTHERS, (database,))]
+def others_connected(session: Session, database: str, own: int) -> list[str]:
+    """Who is connected to a database, one phrase for each; not this session, and not the process `own`."""
+    return [f"process {pid} of {role} ({program})" for pid, role, program in session.rows(_OTHERS, (database, own))]
 
 
 def role_options(flags: Mapping[str, bool]) -> str:

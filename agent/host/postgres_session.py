@@ -111,6 +111,11 @@ class Session:
         """The role it is connected as."""
         return self._connection.info.user
 
+    @property
+    def pid(self) -> int:
+        """The process that serves it, 0 where the connection broke."""
+        return 0 if self._connection.closed else self._connection.info.backend_pid
+
     def close(self) -> None:
         """End it."""
         self._connection.close()

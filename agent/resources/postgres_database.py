@@ -13,7 +13,7 @@ from agent.host import Host
 from agent.host.postgres import Server
 from agent.host.postgres_names import cluster_name, literal, one_name, quote
 from agent.host.postgres_needs import server_requirements
-from agent.host.postgres_roles import DatabaseEntry, others_connected
+from agent.host.postgres_roles import DatabaseEntry
 from agent.resource import Change, Resource, State, Undoable
 
 _FIXED = ("encoding", "locale")
@@ -165,14 +165,13 @@ class PostgresDatabase(Resource, Undoable):
         )
 
     def _drop(self, server: Server) -> None:
-        others = others_connected(server.main, self.name)
+        others = server.end_session(self.name)
         if others:
             raise ResourceError(
                 f"the database {self.name} is not dropped: {len(others)} connected to it",
                 detail="\n".join(others[:10]),
                 hint="stop what uses it, then apply again",
             )
-        server.end_session(self.name)
         server.main.run(f"DROP DATABASE {quote(self.name)}")
 
     def undo(self, host: Host, before: State | None) -> None:
@@ -186,7 +185,7 @@ class PostgresDatabase(Resource, Undoable):
         elif entry is not None:
             count = server.session(self.name).rows(_USER_TABLES)[0][0]
             if count:
-                raise ResourceError(f"the database {self.name} holds {count} tables, so it is left")
+                raise ResourceError(f"the database {self.name} holds {count} tables or the like, so it is left")
             self._drop(server)
 
     def implied_requires(self) -> Iterable[str]:

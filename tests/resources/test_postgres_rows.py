@@ -61,7 +61,8 @@ def test_values_compare_as_values_of_their_type(pg: Pg) -> None:  # noqa: F811
     spellings = [
         {"id": 1, "a": 5, "b": True, "c": "2024-01-01 01:00+01", "d": 1.5, "e": "1 day", "f": "10.0.0.1",
          "g": {"x": [1]}, "h": [1, 2], "i": "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "j": "\\x00ff", "k": "ab",
-         "l": "X", "m": "ok", "n": datetime.date(2024, 2, 3), "o": 0.1, "p": {"b": 1, "a": "ü"}, "q": "(1,2)", "r": ["a b", 'c"d', "{}"]},
+         "l": "X", "m": "ok", "n": datetime.date(2024, 2, 3), "o": 0.1, "p": {"b": 1, "a": "ü"}, "q": "(1,2)",
+         "r": ["a b", 'c"d', "{}"]},
         {"id": "1", "a": "5", "b": "yes", "c": datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC), "d": "1.50",
          "e": "1 day 00:00", "f": "10.0.0.1/32", "g": {"x": [1]}, "h": "{1,2}",
          "i": "{a0eebc999c0b4ef8bb6d6bb9bd380a11}", "j": "\\000\\377", "k": "ab   ", "l": "X", "m": "ok",
