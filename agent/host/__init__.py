@@ -19,8 +19,8 @@ from agent.host.names import forget_names
 if TYPE_CHECKING:
     from agent.host.accounts import Accounts
     from agent.host.dpkg import Dpkg
-    from agent.host.gnupg import Gnupg
     from agent.host.firewall import Firewall
+    from agent.host.gnupg import Gnupg
     from agent.host.mounts import Mounts
     from agent.host.nameservers import Nameservers
     from agent.host.postgres import Postgres
