@@ -29,13 +29,18 @@ def docs(subject: str | None, write: str | None, common: Common) -> int:
     trees = [tree for tree in (_beside_site(common), shipped_states()) if tree is not None]
     states = states_in(trees)
     if subject is None:
-        print(index(states), end="")
+        page = index(states)
     elif subject in KINDS:
-        print(kind_page(subject), end="")
+        page = kind_page(subject)
     elif subject in states:
-        print(state_page(subject, states[subject]), end="")
+        page = state_page(subject, states[subject])
     else:
         raise UsageError(f'there is no kind or state "{subject}"', hint=nearest(subject, (*KINDS, *states)))
+    if common.as_json:
+        from agent.report.json import VERSION, dumps
+
+        page = dumps({"version": VERSION, "mode": "docs", "subject": subject, "markdown": page}) + "\n"
+    print(page, end="")
     return 0
 
 

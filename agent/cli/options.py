@@ -110,12 +110,16 @@ def common_options(function: Function) -> Function:
         click.option("--json", "as_json", is_flag=True, help="Write one JSON document to stdout, and nothing else."),
         click.option(
             "--state-dir",
+            type=click.Path(),
             metavar="PATH",
             help="Journal, backups, lock and socket [env: AGENT_STATE_DIR; "
             "default: /var/lib/state-agent, /run/state-agent].",
         ),
         click.option(
-            "--site", metavar="PATH", help="The site file [default: /etc/state-agent/site.toml, else ./site.toml]."
+            "--site",
+            type=click.Path(),
+            metavar="PATH",
+            help="The site file [default: /etc/state-agent/site.toml, else ./site.toml].",
         ),
     ]
     for option in options:
@@ -134,5 +138,5 @@ def complete_target(ctx: click.Context, _param: click.Parameter, typed: str) -> 
         return []
     words = [entry.id for entry in desired.entries]
     words += [f"{kind}:*" for kind in dict.fromkeys(entry.resource.kind for entry in desired.entries)]
-    words += [f"state:{name}" for name in desired.states]
+    words += [f"state:{name}" for name in dict.fromkeys((*desired.states, *(each.state for each in desired.entries)))]
     return [word for word in words if word.startswith(typed)]

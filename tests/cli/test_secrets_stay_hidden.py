@@ -43,7 +43,8 @@ requires = ["file:HOST/content"]
 EVERY_COMMAND = [
     ["apply", "--check"], ["apply", "--check", "--json"], ["apply", "--check", "--verbose"], ["apply", "--debug"],
     ["status"], ["status", "--json"], ["show"], ["show", "--json"],
-    ["log", "--verbose"], ["log", "--json"], ["log", "1"], ["graph"], ["graph", "--json"], ["docs", "file"], ["doctor"], ["doctor", "--json"], ["validate", "--json"],
+    ["log", "--verbose"], ["log", "--json"], ["log", "1"], ["graph"],
+    ["graph", "--json"], ["docs", "file"], ["doctor"], ["doctor", "--json"], ["validate", "--json"],
 ]  # fmt: skip
 
 
