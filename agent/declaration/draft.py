@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agent.declaration import listing
 from agent.declaration.document import dotted, nearest
+from agent.declaration.drafts import Draft, Drafts
 from agent.declaration.lines import KeyPath
 from agent.declaration.names import Unavailable
 from agent.declaration.parameters import toml_type
 from agent.declaration.render import Renderer
-from agent.declaration.schema import canonical_name, field_names, validated
+from agent.declaration.schema import field_names, identity, validated
 from agent.declaration.secretvalue import RenderError
 from agent.declaration.site import SITE, Declaration, Site, StateSource
 from agent.errors import Problem
@@ -23,38 +23,6 @@ from agent.secret import SecretText
 
 _META = ("when", "for_each")
 Names = Mapping[str, Any]
-
-
-@dataclass
-class Draft:
-    """A resource that is valid by itself; its references are not yet resolved."""
-
-    declaration: Declaration
-    state: StateSource
-    fields: dict[str, Any]
-
-    @property
-    def id(self) -> str:
-        """Its id as a resource."""
-        return f"{self.declaration.kind}:{self.fields['name']}"
-
-    @property
-    def source(self) -> str:
-        """Where it stands: `file:line`."""
-        return self.declaration.source
-
-
-@dataclass
-class Drafts:
-    """All drafts of a site by id, and what is known of those that came to nothing.
-
-    `left_out` are ids that a false `when` left out, `open_names` the unfilled ids of those whose names nobody knows.
-    """
-
-    by_id: dict[str, Draft] = field(default_factory=dict)
-    left_out: set[str] = field(default_factory=set)
-    open_names: list[str] = field(default_factory=list)
-    templates_of_site: set[Path] = field(default_factory=set)
 
 
 class _Filling:
@@ -113,8 +81,7 @@ class Drafter:
         self.drafts.open_names.append(f"{declaration.kind}:{declaration.name}")
 
     def _leave_out(self, declaration: Declaration, names: Names) -> None:
-        name = self._name(declaration, names)
-        self.drafts.left_out.add(f"{declaration.kind}:{canonical_name(declaration.kind, name) or name}")
+        self.drafts.left_out.add(identity(declaration.kind, self._name(declaration, names)))
 
     def _items(self, declaration: Declaration, names: Names) -> Iterator[Names]:
         if "for_each" not in declaration.table:
@@ -170,12 +137,14 @@ class Drafter:
             return
         draft = Draft(declaration, state, result)
         self._files_beside(draft, names)
-        if draft.id in self.drafts.by_id:
-            first = self.drafts.by_id[draft.id]
+        same = identity(declaration.kind, draft.fields["name"])
+        if same in self.drafts.identities:
+            first = self.drafts.by_id[self.drafts.identities[same]]
             by = " (for_each gives its name more than once)" if first.declaration is declaration else ""
-            self._problem(declaration, f"{draft.id} is declared twice; the first is at {first.source}{by}", ())
+            self._problem(declaration, f"{first.id} is declared twice; the first is at {first.source}{by}", ())
             return
         self.drafts.by_id[draft.id] = draft
+        self.drafts.identities[same] = draft.id
 
     def _files_beside(self, draft: Draft, names: Names) -> None:
         folder = draft.declaration.document.path.parent

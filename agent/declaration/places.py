@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
-from agent.declaration.draft import Draft
+from agent.declaration.drafts import Draft
 from agent.errors import Problem
 from agent.resources import kind_class
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from agent.declaration import listing
 from agent.declaration.document import nearest
-from agent.declaration.draft import Draft, Drafts
+from agent.declaration.drafts import Draft, Drafts
 from agent.declaration.lines import KeyPath
-from agent.declaration.schema import canonical_name
+from agent.declaration.schema import identity
 from agent.declaration.site import SITE, Site
 from agent.graph import Entry
 from agent.resource import LISTENING
@@ -47,7 +47,7 @@ class References:
         if kind == "state":
             return self._of_state(draft, name, at)
         known = self._drafts.by_id
-        exact = next((id for id in (reference, f"{kind}:{canonical_name(kind, name) or name}") if id in known), None)
+        exact = self._drafts.identities.get(identity(kind, name))
         if exact is not None:
             return [exact]
         pattern = listing.is_glob(name)
@@ -70,7 +70,7 @@ class References:
         if pattern:
             ids = {*self._drafts.left_out, *self._drafts.open_names}
             return any(fnmatch.fnmatchcase(id, reference) for id in ids)
-        if not self._drafts.left_out.isdisjoint((reference, f"{kind}:{canonical_name(kind, name) or name}")):
+        if identity(kind, name) in self._drafts.left_out:
             return True
         for open_name in self._drafts.open_names:
             parts = re.split(r"\{\{.*?\}\}", open_name, flags=re.DOTALL)

@@ -98,6 +98,13 @@ def canonical_name(kind: str, name: str) -> str | None:
         return None
 
 
+def identity(kind: str, name: str) -> str:
+    """What all spellings of one resource's id have in common: `cron` and `cron.service` are the same unit."""
+    name = canonical_name(kind, name) or name
+    same = getattr(kind_class(kind), "identity", None)
+    return f"{kind}:{same(name) if same else name}"
+
+
 def validated(kind: str, table: dict[str, Any], computed: set[KeyPath]) -> dict[str, Any] | list[FieldProblem]:
     """The fields that a declaration sets, validated; or everything that is wrong with it.
 
@@ -175,4 +182,4 @@ def _in_table(path: KeyPath, table: Any) -> KeyPath:
     return path
 
 
-__all__ = ["FieldDoc", "FieldProblem", "dotted", "field_docs", "field_names", "validated"]
+__all__ = ["FieldDoc", "FieldProblem", "canonical_name", "dotted", "field_docs", "field_names", "identity", "validated"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,12 +21,16 @@ def fields(entry: Entry) -> dict[str, Any]:
     """The fields of a resource that differ from their defaults, with secrets left out."""
     resource = entry.resource
     sensitive = getattr(resource, "sensitive", False)
-    blank = {field.name: field for field in type(resource).__dataclass_fields__.values()}
+    blank = {each.name: each for each in dataclasses.fields(resource)}
     found: dict[str, Any] = {}
     for name in resource_fields(resource):
         value = getattr(resource, name)
-        if name not in _ELSEWHERE and value != blank[name].default and value not in ([], {}, None):
+        make = blank[name].default_factory
+        default = blank[name].default if make is dataclasses.MISSING else make()
+        if name not in _ELSEWHERE and value != default and value not in ([], {}, None):
             found[name] = _plain(value, hidden=sensitive and name in _SENSITIVE)
+    for column in getattr(resource, "sensitive_columns", ()):
+        found["rows"] = [row | {column: REDACTED} if column in row else row for row in found.get("rows", ())]
     rendered = getattr(resource, "rendered", None)
     if rendered is not None:
         found["content"] = _plain(rendered, hidden=sensitive)

@@ -64,7 +64,12 @@ class Service(Resource, Refreshable, Prefetching, Undoable):
     @property
     def unit(self) -> str:
         """Its name with a suffix."""
-        return self.name if self.name.rpartition(".")[2] in _SUFFIXES else f"{self.name}.service"
+        return self.identity(self.name)
+
+    @staticmethod
+    def identity(name: str) -> str:
+        """What all spellings of a name have in common: the name with its suffix."""
+        return name if name.rpartition(".")[2] in _SUFFIXES else f"{name}.service"
 
     @property
     def wants_up(self) -> bool:
