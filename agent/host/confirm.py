@@ -98,7 +98,7 @@ def _arm(folder: Path, netfilter: Netfilter, old: Mapping[str, Ruleset], seconds
     }
     (folder / "old").write_text(json.dumps(kept))
     (folder / "pending").touch()
-    command = [sys.executable, "-m", "agent.host.confirm", str(folder), f"{seconds:g}"]
+    command = [sys.executable, "-P", "-m", "agent.host.confirm", str(folder), f"{seconds:g}"]
     scope = [
         "systemd-run",
         "--scope",

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.host
 def inside(new_host: Callable[[str], Installed]) -> Installed:
     host = new_host("inside")
     host.install("python3-pytest", "python3-hypothesis", "openssl", "e2fsprogs", "git", "gocryptfs", "fuse3", "gnupg")
+    host.install("iptables", "ipset", "nftables")
     return host
 
 
