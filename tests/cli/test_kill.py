@@ -80,6 +80,16 @@ def killed(site: SiteFolder, delay: float) -> bool:
     return not ended
 
 
+def killed_at(site: SiteFolder, path: Path, text: str) -> bool:
+    """Whether an apply was killed as soon as it had written this text, not come to its end before."""
+    process = start(site, "apply", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and path.read_text() != text:
+        pass
+    ended = process.poll() is not None
+    kill(process)
+    return not ended
+
+
 def test_nothing_is_torn_or_lost(site: SiteFolder) -> None:
     declare(site, 0)
     assert site.run("apply").code == 0
@@ -94,7 +104,11 @@ def test_nothing_is_torn_or_lost(site: SiteFolder) -> None:
         version = turn + 2
         declare(site, version)
         seen.add(version)
-        hits += killed(site, lasts * (0.2 + 0.9 * (turn + instants.random()) / ROUNDS))
+        if turn % 2:  # in the midst of it, however fast the machine is
+            number = instants.randrange(FILES)
+            hits += killed_at(site, site.host / f"d/f{number}", written(number, version))
+        else:  # anywhere
+            hits += killed(site, lasts * (0.2 + 0.9 * (turn + instants.random()) / ROUNDS))
         assert list(whole(site, seen)) == []
         if turn % 4 != 3:  # now and then several killed runs come one after the other
             continue
