@@ -54,7 +54,7 @@ class Files:
             target = os.path.realpath(link)
             raise ResourceError(
                 f"{path} leads through the symbolic link {link}",
-                hint=f'declare {target}{path[len(link):]} instead, or the link itself as [link."{link}"]',
+                hint=f'declare {target}{path[len(link) :]} instead, or the link itself as [link."{link}"]',
             )
 
     def read(self, path: str, links: Collection[str] = ()) -> dict[str, Any] | None:

@@ -171,6 +171,4 @@ def failure(shown: str, result: Result, *, quiet: bool = False) -> CommandFailed
     """The error for a program that ended badly: the command, its status and the end of what it said."""
     how = f"exit status {result.status}" if result.status >= 0 else f"signal {-result.status}"
     said = (result.stderr.strip() or result.stdout.strip()).splitlines()[-_SHOWN_LINES:]
-    return CommandFailed(
-        f"{shown}: {how}", status=result.status, detail="" if quiet else "\n".join(said)
-    )
+    return CommandFailed(f"{shown}: {how}", status=result.status, detail="" if quiet else "\n".join(said))

@@ -70,7 +70,7 @@ class Apt(Resource, Prefetching, Groupable, Undoable):
             if not _NAME.fullmatch(name):
                 yield f'"{name}" is not the name of a package: lower-case letters, digits, "+", "-" and "."'
         if self.version is not None and (len(self.names) > 1 or self.ensure == "latest"):
-            yield "version has a meaning for one package only, and none with ensure = \"latest\""
+            yield 'version has a meaning for one package only, and none with ensure = "latest"'
         if self.release is not None and not _RELEASE.fullmatch(self.release):
             yield f'"{self.release}" is not the name of a release'
         if self.leaving:
@@ -187,9 +187,14 @@ class Apt(Resource, Prefetching, Groupable, Undoable):
     def _request(self, host: Host) -> Request:
         """What it asks of apt."""
         return Request(
-            id=self.id, packages=tuple(self.names), unmet=lambda: self._unmet(host),
-            remove=self.leaving, purge=self.ensure == "purged",
-            version=self.version, release=self.release, recommends=self.recommends,
+            id=self.id,
+            packages=tuple(self.names),
+            unmet=lambda: self._unmet(host),
+            remove=self.leaving,
+            purge=self.ensure == "purged",
+            version=self.version,
+            release=self.release,
+            recommends=self.recommends,
             hold=None if self.leaving else self.hold,
             may_change_held=self.hold is not None,
             answers=tuple(self._answers()),

@@ -48,12 +48,12 @@ class AptSource(Resource, Undoable):
         list[str], Doc("Suites, such as `trixie`; or a path ending in `/` of an archive without suites and components")
     ] = field(default_factory=list)
     components: Annotated[list[str], Doc("Components, such as `main`")] = field(default_factory=list)
-    types: Annotated[
-        list[Literal["deb", "deb-src"]], Doc("Binary packages (`deb`), sources (`deb-src`) or both")
-    ] = field(default_factory=lambda: ["deb"])
-    architectures: Annotated[
-        list[str], Doc("Architectures to take from it; where not given, those of the host")
-    ] = field(default_factory=list)
+    types: Annotated[list[Literal["deb", "deb-src"]], Doc("Binary packages (`deb`), sources (`deb-src`) or both")] = (
+        field(default_factory=lambda: ["deb"])
+    )
+    architectures: Annotated[list[str], Doc("Architectures to take from it; where not given, those of the host")] = (
+        field(default_factory=list)
+    )
     key: Annotated[str | None, Doc("The key that signs it, as armored text")] = None
     key_source: Annotated[
         str | None, Doc("The key that signs it, as a file beside the declaring TOML file; armored or binary")
@@ -82,7 +82,7 @@ class AptSource(Resource, Undoable):
         if flat and self.components:
             yield f'the suite "{flat[0]}" is a path (it ends in "/"), which has no components'
         if self.suites and len(flat) < len(self.suites) and not self.components:
-            yield "components is needed, unless the suites are paths that end in \"/\""
+            yield 'components is needed, unless the suites are paths that end in "/"'
         yield from (f'"{uri}" is not a URI' for uri in self.uris if not _URI.fullmatch(uri))
         for key in ("suites", "components", "architectures"):
             bad = [word for word in getattr(self, key) if not _WORD.fullmatch(word)]
@@ -139,9 +139,7 @@ class AptSource(Resource, Undoable):
         host.done.add(LISTS_STALE)
 
     def _write(self, host: Host, state: State) -> None:
-        host.files.replace(
-            self.path, state["content"], mode=state["mode"], owner=state["owner"], group=state["group"]
-        )
+        host.files.replace(self.path, state["content"], mode=state["mode"], owner=state["owner"], group=state["group"])
 
     def undo(self, host: Host, before: State | None) -> None:
         content: Any = (before or {}).get("content")

@@ -49,7 +49,7 @@ class File(Resource, Undoable):
         if self.ensure == "present" and len(given) != 1:
             yield f"one of content, template and source is needed; {', '.join(given) or 'none'} is given"
         if self.ensure == "absent" and given:
-            yield f"{given[0]} has no meaning with ensure = \"absent\""
+            yield f'{given[0]} has no meaning with ensure = "absent"'
         try:
             "".encode(self.encoding)
         except LookupError:
@@ -141,7 +141,11 @@ class File(Resource, Undoable):
         if not isinstance(before.get("content"), bytes):
             raise ResourceError(f"what {self.name} held before was not kept")
         host.files.replace(
-            self.name, before["content"], mode=before["mode"], owner=before["owner"], group=before["group"],
+            self.name,
+            before["content"],
+            mode=before["mode"],
+            owner=before["owner"],
+            group=before["group"],
             links=self.links,
         )
 

@@ -24,9 +24,7 @@ class Group(Resource, Undoable):
     gid: Annotated[
         AccountId | None, Doc("Its number; chosen by the system where not given. Files keep an old number")
     ] = None
-    system: Annotated[
-        bool, Doc("Take a number from the range for system groups; counts only when it is made")
-    ] = False
+    system: Annotated[bool, Doc("Take a number from the range for system groups; counts only when it is made")] = False
 
     def problems(self) -> Iterable[str]:
         if self.ensure == "absent" and self.gid is not None:

@@ -33,9 +33,7 @@ def command(site: SiteFolder, *words: str) -> list[str]:
 def start(site: SiteFolder, *words: str, **options: Any) -> subprocess.Popen[str]:
     """Run the command in the background, in a process group of its own."""
     given: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-    return subprocess.Popen(
-        command(site, *words), env=environ(site), cwd=site.path, start_new_session=True, **given
-    )
+    return subprocess.Popen(command(site, *words), env=environ(site), cwd=site.path, start_new_session=True, **given)
 
 
 def kill(process: subprocess.Popen[str]) -> None:

@@ -31,7 +31,7 @@ def test_a_whole_site_may_be_one_file_or_none_at_all(site: SiteFolder) -> None:
 
 
 def test_site_is_found_by_file_by_folder_and_in_the_current_folder(site: SiteFolder) -> None:
-    site.write("site.toml", '[apt.tree]\n')
+    site.write("site.toml", "[apt.tree]\n")
     for found in (
         site.run("show", "--json", site=None),
         site.run("show", "--json", "--site", "site.toml", site=None),

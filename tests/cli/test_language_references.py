@@ -89,7 +89,9 @@ def test_circles_are_told_with_the_whole_path(site: SiteFolder) -> None:
 
 
 def test_what_when_leaves_out_is_not_required(site: SiteFolder) -> None:
-    site.write("site.toml", f"""
+    site.write(
+        "site.toml",
+        f"""
 [values]
 wanted = false
 names = ["a", "b"]
@@ -109,7 +111,8 @@ when = "{{{{ item == 'b' }}}}"
 {RUN}when = "{{{{ [] }}}}"
 [command.yes]
 {RUN}when = "{{{{ not wanted and facts.cpus }}}}"
-""")
+""",
+    )
     shown = site.shown()
     assert shown.ids == ["file:/etc/b", "command:x", "command:yes"]
     assert shown.resource("command:x")["requires"] == ["file:/etc/b"]
@@ -138,7 +141,9 @@ def test_when_and_for_each_that_are_wrong(site: SiteFolder) -> None:
 
 
 def test_for_each_makes_one_resource_per_item(site: SiteFolder) -> None:
-    site.write("site.toml", f"""
+    site.write(
+        "site.toml",
+        f"""
 [values]
 names = ["b", "a"]
 nobody = []
@@ -160,7 +165,8 @@ gid = "{{{{ 1000 + item.n }}}}"
 [command."m{{{{ item }}}}"]
 for_each = "{{{{ names | map('upper') }}}}"
 {RUN}requires = ["command:run-*", "user:*", "user:u*", "user:ubob", "group:g1"]
-""")
+""",
+    )
     shown = site.shown()
     assert shown.ids == [
         "file:/etc/z", "file:/etc/y", "command:run-b", "command:run-3", "command:run-c", "group:g1", "group:g2",
@@ -224,14 +230,17 @@ requires = ["apt:nginx"]
 
 
 def test_what_goes_comes_before_the_directory_that_it_lies_in(site: SiteFolder) -> None:
-    site.write("site.toml", """
+    site.write(
+        "site.toml",
+        """
 [directory."/srv/old"]
 ensure = "absent"
 [file."/srv/old/deep/f"]
 ensure = "absent"
 [directory."/srv/old/deep"]
 ensure = "absent"
-""")
+""",
+    )
     assert site.shown().ids == ["file:/srv/old/deep/f", "directory:/srv/old/deep", "directory:/srv/old"]
     with (site.path / "site.toml").open("a") as file:
         file.write('[file."/srv/old/new"]\ncontent = ""\n')
@@ -282,7 +291,9 @@ def test_a_resource_is_declared_once_however_it_is_spelled(site: SiteFolder) -> 
 
 
 def test_fields_of_every_resource_and_wrong_types(site: SiteFolder) -> None:
-    site.write("site.toml", f"""
+    site.write(
+        "site.toml",
+        f"""
 [file."/etc/a"]
 content = "x"
 drift = "report"
@@ -313,7 +324,8 @@ template = "y"
 content = [["x"]]
 [directory."/etc/f"]
 keep = ["x"]
-""")
+""",
+    )
     told = {each["key"]: each for each in site.wrong()}
     b = 'file."/etc/b".'
     assert set(told) == {

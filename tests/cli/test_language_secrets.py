@@ -61,9 +61,7 @@ content = "{{ item.password }} {{ secrets.elsewhere }}"
     site.environ["CREDENTIALS_DIRECTORY"] = str(site.host)
     (site.host / "cred").write_text(CANARY + "-credential")
     fields = {row["id"]: row["fields"] for row in site.shown().json["resources"]}
-    assert fields[f"file:{site.host}/text"]["content"] == (
-        "x=(sensitive);<(sensitive)>;(sensitive);(sensitive)\n"
-    )
+    assert fields[f"file:{site.host}/text"]["content"] == ("x=(sensitive);<(sensitive)>;(sensitive);(sensitive)\n")
     assert fields["apt:xx"]["debconf"] == {"a/b": "password <(sensitive)>"}
     assert fields[f"file:{site.host}/bob"]["content"] == "(sensitive) (sensitive)"
     targets = [f"file:{site.host}/*"]
@@ -113,7 +111,9 @@ def test_marks_of_secrets_in_templates_cannot_be_changed(site: SiteFolder) -> No
 
 
 def test_secrets_stand_only_where_nobody_sees_them(site: SiteFolder) -> None:
-    site.write("site.toml", """
+    site.write(
+        "site.toml",
+        """
 [secrets.k]
 file = "k"
 [values]
@@ -137,7 +137,8 @@ content = "x"
 for_each = "{{ list }}"
 [user.bob]
 comment = "{{ secrets.k }}"
-""")
+""",
+    )
     told = {each["key"]: each["message"] for each in site.wrong()}
     assert set(told) == {
         "command.a.run[1]", 'command.a.env."{{ secrets.k }}"', 'file."/tmp/{{ secrets.k }}"', 'file."/tmp/mode".mode',

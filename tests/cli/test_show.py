@@ -71,7 +71,7 @@ def test_text_is_toml_again_with_the_place_of_each_resource(site: SiteFolder) ->
         "content": 'line "one"\n\\tline two\\n\n', "mode": "0640", "requires": ["file:/etc/a"]
     }  # fmt: skip
     assert '[file."/etc/c"]  # site.toml:15\n' in shown
-    line = SITE[: SITE.index('[service')].count("\n") + 1
+    line = SITE[: SITE.index("[service")].count("\n") + 1
     assert f'[service."cron.service"]  # site.toml:{line}\n' in shown
     assert site.run("show", "file:/etc/c", "command:*").out.count("]  # site.toml:") == 2
     nothing = site.run("show", "file:/etc/cc")

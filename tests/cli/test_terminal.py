@@ -38,7 +38,7 @@ def test_progress_after_a_second(site: SiteFolder, how: str) -> None:
     quick = '["false"]'
     site.write(
         "site.toml",
-        f'[command.slow]\nrun = {slow if how == "run" else quick}\nunless = {slow if how == "unless" else quick}\n',
+        f"[command.slow]\nrun = {slow if how == 'run' else quick}\nunless = {slow if how == 'unless' else quick}\n",
     )
     started = time.monotonic()
     code, out, err = on_terminal(site, "apply")

@@ -48,8 +48,15 @@ class Archive:
         )
 
     def add(
-        self, name: str, version: str = "1.0", *, arch: str = "all", files: dict[str, str] | None = None,
-        scripts: dict[str, str] | None = None, conffiles: Sequence[str] = (), **fields: str,
+        self,
+        name: str,
+        version: str = "1.0",
+        *,
+        arch: str = "all",
+        files: dict[str, str] | None = None,
+        scripts: dict[str, str] | None = None,
+        conffiles: Sequence[str] = (),
+        **fields: str,
     ) -> Path:
         tree = HOME / "build"
         shutil.rmtree(tree, ignore_errors=True)
@@ -488,9 +495,7 @@ def test_lock_taken_in_between(
         converge(Apt(name="sa-a"))
 
 
-def test_gives_up_on_a_lock(
-    archive: Archive, host: Host, converge: Converge, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gives_up_on_a_lock(archive: Archive, host: Host, converge: Converge, monkeypatch: pytest.MonkeyPatch) -> None:
     archive.add("sa-a")
     monkeypatch.setattr(aptget, "LIMIT", 0.5)
     process = hold_lock("/var/lib/dpkg/lock-frontend", 60)

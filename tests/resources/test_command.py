@@ -83,9 +83,7 @@ class TestGuards:
         assert runs(log) == 2
 
     @pytest.mark.parametrize(("there", "unless", "only_if"), list(product([True, False], [0, 1], [0, 1])))
-    def test_together(
-        self, *, log: Path, tmp_path: Path, host: Host, there: bool, unless: int, only_if: int
-    ) -> None:
+    def test_together(self, *, log: Path, tmp_path: Path, host: Host, there: bool, unless: int, only_if: int) -> None:
         one = command(
             log,
             creates=str(tmp_path) if there else str(tmp_path / "no"),

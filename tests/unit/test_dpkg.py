@@ -109,8 +109,22 @@ def test_without_dpkg(tmp_path: Path) -> None:
 
 def test_order_of_versions() -> None:
     # The last one is the highest; from deb-version(7) and dpkg's own tests.
-    order = ["1.0~~", "1.0~~a", "1.0~", "1.0", "1.0-0.1", "1.0-1", "1.0-1+b1", "1.0a", "1.0+", "1.0.1", "1.9", "1.10",
-             "1:0.1", "2:0"]
+    order = [
+        "1.0~~",
+        "1.0~~a",
+        "1.0~",
+        "1.0",
+        "1.0-0.1",
+        "1.0-1",
+        "1.0-1+b1",
+        "1.0a",
+        "1.0+",
+        "1.0.1",
+        "1.9",
+        "1.10",
+        "1:0.1",
+        "2:0",
+    ]
     assert [version_key(a) < version_key(b) for a, b in itertools.pairwise(order)] == [True] * (len(order) - 1)
     assert version_key("1.0") == version_key("1.0-0") == version_key("0:1.00")
     assert newest(reversed(order)) == "2:0"

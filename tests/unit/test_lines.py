@@ -119,7 +119,7 @@ class Writer:
         self.put(key if bare and self.chance.randint(0, 1) else f'"{self.escaped(key)}"')
 
     def blank(self) -> None:
-        self.put(self.chance.choice(["", " ", "\n", " # ] } = \"\n", "\t"]))
+        self.put(self.chance.choice(["", " ", "\n", ' # ] } = "\n', "\t"]))
 
     def value(self, value: Any, path: KeyPath) -> None:
         if isinstance(value, list):
