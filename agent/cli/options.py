@@ -48,11 +48,11 @@ class Common:
         """The site file, absolute. Raises UsageError where there is none."""
         if self.site is not None:
             path = Path(self.site)
-            if path.is_dir():
+            if os.path.isdir(path):
                 path = path / "site.toml"
         else:
             path = _DEFAULT_SITE if _DEFAULT_SITE.exists() else Path("site.toml")
-        if not path.exists():
+        if not os.path.exists(path):
             hint = "give it with --site" if self.site is None else "look at what follows --site"
             raise UsageError(f"there is no site file {path}", hint=hint)
         return Path(os.path.abspath(path))

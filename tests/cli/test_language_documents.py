@@ -42,6 +42,7 @@ def test_site_is_found_by_file_by_folder_and_in_the_current_folder(site: SiteFol
     missing = site.run("validate", site="nowhere.toml")
     assert missing.code == 3
     assert "nowhere.toml" in missing.err
+    assert site.run("validate", site="x" * 300).code == 3
 
 
 def test_includes_are_read_once_in_order_relative_to_the_file_that_names_them(site: SiteFolder) -> None:
