@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,7 +71,7 @@ class Digests:
         key = self._key_file.read_bytes() if self._key_file.exists() else b""
         if len(key) == 32:
             return key
-        key = secrets.token_bytes(32)
+        key = os.urandom(32)
         if self._write:
             fd = os.open(self._key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with open(fd, "wb") as file:
