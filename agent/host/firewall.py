@@ -242,10 +242,7 @@ def _refusal(refused: Mapping[str, Sequence[tuple[str, str]]]) -> ResourceError:
     detail = "\n".join(f"{rule}\n    " + "\n    ".join(why) for rule, why in lines.items())
     good = [family for family, rules in refused.items() if not rules]
     hint = f'it is good for {good[0]} alone: family = "{good[0]}"' if good and len(refused) > 1 else ""
-    if "comment" in detail.replace("--comment", ""):
+    if any("comment" in why for rules in refused.values() for _, why in rules):
         hint = "the agent marks its rules with the match comment: the kernel needs the module xt_comment"
     count = f"{len(lines)} of its rules" if len(lines) > 1 else "one of its rules"
     return ResourceError(f"{count} would not be taken; nothing was touched", detail=detail, hint=hint)
-
-
-__all__ = ["IN_ORDER", "SAVED", "Firewall", "Wanted", "policies_in", "policy_text"]

@@ -37,8 +37,6 @@ class Netfilter:
     def __init__(self, namespace: str | None = None, programs: Mapping[str, str] = PROGRAMS) -> None:
         self.namespace = Namespace(namespace)
         self.programs = programs
-        self.selected: frozenset[str] = frozenset()
-        """Labels that this run looks after."""
         self._live: dict[str, Ruleset | ResourceError] = {}
         self._verdicts: dict[tuple[object, ...], Verdict] = {}
 
