@@ -151,31 +151,34 @@ def _grants(
     owner: str | None,
     names: Mapping[str, Any],
 ) -> Iterator[Statement]:
-    revoked_option = False
+    revoked: dict[tuple[str, str, str], list[str]] = {}
     for role in actual:
-        for held in actual[role]:
+        for held in actual[role] if role != owner else ():
             wanted = desired.get(role, ())
             bare = held.removesuffix(WITH_GRANT_OPTION)
-            if held in wanted or (bare == held and bare + WITH_GRANT_OPTION in wanted) or role == owner:
-                continue
-            option = "GRANT OPTION FOR " if bare in wanted else ""
-            revoked_option |= held != bare
-            yield from _revoke(name, f"{option}{bare}", role, names.get(f"grantors {role} {bare}", [""]))
+            if held not in wanted and (bare != held or bare + WITH_GRANT_OPTION not in wanted):
+                option = "GRANT OPTION FOR " if bare in wanted else ""
+                for grantor in names.get(f"grantors {role} {bare}", [""]):
+                    revoked.setdefault((grantor, option, role), []).append(bare)
+    yield from (Statement(_revoke(name, *key, privileges)) for key, privileges in revoked.items())
+    again = any(held.endswith(WITH_GRANT_OPTION) for role in actual for held in actual[role]) and bool(revoked)
+    granted: dict[tuple[str, str], list[str]] = {}
     for role, privileges in desired.items():
         for privilege in privileges:
-            if privilege not in actual.get(role, ()) or revoked_option:
+            if again or privilege not in actual.get(role, ()):
                 bare = privilege.removesuffix(WITH_GRANT_OPTION)
-                suffix = WITH_GRANT_OPTION if bare != privilege else ""
-                yield Statement(f"GRANT {bare} ON TABLE {name.sql} TO {grantee(role)}{suffix}")
+                granted.setdefault((role, WITH_GRANT_OPTION if bare != privilege else ""), []).append(bare)
+    for (role, suffix), bares in granted.items():
+        yield Statement(f"GRANT {', '.join(bares)} ON TABLE {name.sql} TO {grantee(role)}{suffix}")
 
 
-def _revoke(name: TableName, privilege: str, role: str, grantors: Sequence[str]) -> Iterator[Statement]:
-    """A privilege can only be revoked as the one who granted it; "" is the owner, for whom a superuser acts."""
-    for grantor in grantors:
-        revoke = f"REVOKE {privilege} ON TABLE {name.sql} FROM {grantee(role)} CASCADE"
-        if grantor:
-            revoke = f"SET LOCAL ROLE {quote(grantor)}; {revoke}; RESET ROLE"
-        yield Statement(revoke)
+def _revoke(name: TableName, grantor: str, option: str, role: str, privileges: Sequence[str]) -> str:
+    """A privilege can only be revoked as the one who granted it; "" is the owner, for whom a superuser acts.
+
+    What was granted on by the one who loses a grant option goes with it (CASCADE), and what is declared comes back.
+    """
+    revoke = f"REVOKE {option}{', '.join(privileges)} ON TABLE {name.sql} FROM {grantee(role)} CASCADE"
+    return f"SET LOCAL ROLE {quote(grantor)}; {revoke}; RESET ROLE" if grantor else revoke
 
 
 def _usage(name: TableName, desired: TableState, schema: SchemaInfo) -> Iterator[Statement]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from agent.host.postgres_names import PUBLIC, literal
+from agent.host.postgres_names import PUBLIC, TableName, literal
 from agent.host.postgres_session import Session
 
 Raw = dict[str, Any]
@@ -153,6 +153,12 @@ SELECT n.nspname::text, w.r FROM unnest(%s::text[], %s::text[]) AS w(s, r) JOIN 
 LEFT JOIN pg_roles r ON r.rolname = w.r
 WHERE w.r = '' OR has_schema_privilege(CASE WHEN w.r = 'public' THEN 0 ELSE r.oid END, n.oid, 'USAGE')
 """
+_IDLE_USAGE = """
+SELECT r.rolname::text FROM pg_namespace n, aclexplode(n.nspacl) AS x JOIN pg_roles r ON r.oid = x.grantee
+WHERE n.nspname = %s AND r.rolname = ANY(%s::text[]) AND x.privilege_type = 'USAGE' AND NOT EXISTS (
+  SELECT FROM pg_class c, aclexplode(c.relacl) AS y
+  WHERE c.relnamespace = n.oid AND c.relname <> %s AND y.grantee = r.oid)
+"""
 _BORN_WITH = """
 SELECT DISTINCT coalesce(n.nspname::text, ''), coalesce(g.rolname::text, 'public')
 FROM pg_default_acl d CROSS JOIN aclexplode(d.defaclacl) AS x LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
@@ -177,6 +183,11 @@ def read_locked(session: Session, keys: Iterable[Key]) -> set[Key]:
     return {(schema, table) for schema, table in rows}
 
 
+def read_idle_usage(session: Session, name: TableName, roles: Iterable[str]) -> list[str]:
+    """Those of these roles that were granted USAGE on the schema of a table, and nothing in it but that table."""
+    return [role for (role,) in session.rows(_IDLE_USAGE, (name.schema, list(roles), name.table))]
+
+
 def read_born_with(session: Session) -> dict[str, list[str]]:
     """The roles that get privileges on every new table (ALTER DEFAULT PRIVILEGES), by schema; "" is any schema."""
     found: dict[str, list[str]] = {}
@@ -185,4 +196,14 @@ def read_born_with(session: Session) -> dict[str, list[str]]:
     return found
 
 
-__all__ = ["PUBLIC", "WITH_GRANT_OPTION", "Key", "Raw", "read_born_with", "read_locked", "read_tables", "read_usage"]
+__all__ = [
+    "PUBLIC",
+    "WITH_GRANT_OPTION",
+    "Key",
+    "Raw",
+    "read_born_with",
+    "read_idle_usage",
+    "read_locked",
+    "read_tables",
+    "read_usage",
+]

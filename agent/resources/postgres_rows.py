@@ -148,7 +148,7 @@ class PostgresRows(Resource, Undoable):
             return None
         reading = self._reading(host)
         present = [each for each in reading.rows if each.actual is not None]
-        if not present and not self.exclusive and (self.rows or self.ensure == "absent"):
+        if not present and not reading.others and (self.rows or self.ensure == "absent"):
             return None
         state = {name: value for each in present for name, value in self._cells(each, each.actual or {})}
         return state | {_OTHERS: list(reading.others)} if self.exclusive else state

@@ -11,13 +11,15 @@ from agent.errors import ResourceError
 from agent.fields import Doc, Parsed
 from agent.host import Host
 from agent.host.postgres_alter import TableState, index_key, table_statements
+from agent.host.postgres_catalog import read_idle_usage
 from agent.host.postgres_change import carry_out, planned_refusals
-from agent.host.postgres_names import PUBLIC, TableName, cluster_name, one_name, table_name, target_of
+from agent.host.postgres_names import PUBLIC, TableName, cluster_name, one_name, quote, table_name, target_of
 from agent.host.postgres_needs import server_requirements
 from agent.host.postgres_spec import TableSpec
 from agent.host.postgres_statement import Statement
 from agent.host.postgres_tables import Tables
 from agent.resource import Change, Prefetching, Resource, State, Undoable
+from agent.secret import SecretText
 
 _COLUMN = {"type": str, "null": bool, "default": str | bool | int | float, "unique": bool, "check": str,
            "references": str}  # fmt: skip
@@ -50,8 +52,6 @@ def index(given: str | dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_keys(table: Mapping[str, Any], known: Mapping[str, Any], what: str) -> None:
-    from agent.secret import SecretText
-
     for key, value in table.items():
         if key not in known:
             raise ValueError(f'{what} has no "{key}"; it has {", ".join(known)}')
@@ -87,7 +87,6 @@ class PostgresTable(Resource, Prefetching, Undoable):
         '[postgres_table."mail.public.accounts".grants]\nvmail = ["select"]\n\n'
         "[postgres_role.vmail]\n\n[postgres_database.mail]\n"
     )
-    needs_of_state: ClassVar[tuple[str, ...]] = ("apt",)
 
     name: Annotated[
         str, Parsed(table_name), Doc("`database.schema.table`: each part literal, in double quotes where it has a dot")
@@ -202,8 +201,8 @@ class PostgresTable(Resource, Prefetching, Undoable):
 
     def summary(self, host: Host, change: Change) -> str:
         statements = self._statements(host, change.actual, change.desired)
-        session = self._tables(host).session
         try:
+            session = self._tables(host).session
             reasons = planned_refusals(session, self.table, statements, allow=self.allow_destructive)
         except ResourceError as error:
             return error.summary
@@ -223,6 +222,7 @@ class PostgresTable(Resource, Prefetching, Undoable):
         return [TableName(self.table.database, *key) for key in keys]
 
     def undo(self, host: Host, before: State | None) -> None:
+        """Put it back, as far as nothing that was stored since is lost. A schema that was made for it stays."""
         now = self.read(host)
         if now is None and before is not None:
             raise ResourceError(f"the table {self.name} was dropped; its rows were not kept")
@@ -231,6 +231,11 @@ class PostgresTable(Resource, Prefetching, Undoable):
             raise ResourceError(f"{', '.join(gone)} of {self.name} was dropped; what it held was not kept")
         statements = self._statements(host, now, before)
         session = self._tables(host).session
+        if before is None:
+            idle = read_idle_usage(session, self.table, self.grants)
+            statements += [
+                Statement(f"REVOKE USAGE ON SCHEMA {quote(self.table.schema)} FROM {quote(r)}") for r in idle
+            ]
         carry_out(session, self.table, statements, allow=True, others=self._referred(), undoing=True)
 
     def implied_requires(self) -> Iterable[str]:
