@@ -56,6 +56,7 @@ def apply(targets: tuple[str, ...], check: bool, wait: bool, confirm: int | None
                 report = _applied(engine, targets, wait, common, progress)
     report.site = common.shown_site
     _print(report, common)
+    show_bugs(report, common)
     return report.exit_status
 
 
@@ -77,6 +78,15 @@ def _applied(engine: Engine, targets: tuple[str, ...], wait: bool, common: Commo
         return engine.apply(targets, wait=wait)
 
     return engine.apply(targets, wait=wait, watcher=Watcher(lambda step: progress.task(step.id), ended))
+
+
+def show_bugs(report: Report, common: Common) -> None:
+    """With --debug, where in this program happened what ought not to."""
+    if common.debug:
+        import traceback
+
+        for bug in report.bugs:
+            traceback.print_exception(bug)
 
 
 def _print(report: Report, common: Common) -> None:

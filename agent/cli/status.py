@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from agent.cli.apply import show_bugs
 from agent.cli.options import Common, common_options, complete_target
 
 
@@ -28,6 +29,7 @@ def status(targets: tuple[str, ...], common: Common) -> int:
         engine = Engine(common.desired, common.places, progress.say)
         report = engine.check(targets, Watcher(lambda step: progress.task(step.id)))
         history = engine.history()
+    show_bugs(report, common)
     report.site = common.shown_site
     report.mode = "status"
     if common.as_json:

@@ -71,7 +71,7 @@ class Engine:
     def _check(self, journal: Journal | None, entries: Sequence[Entry], whole: bool, watcher: Watcher) -> Report:
         host = self._host(journal)
         planner = Planner(host, journal or Past(), self._desired.secrets.hide)
-        report = Report("check", str(self._desired.site), planner.plan(entries, watcher.begins))
+        report = Report("check", str(self._desired.site), planner.plan(entries, watcher.begins), bugs=planner.bugs)
         block_all(report.steps)
         report.notes += host.notes
         if journal is not None:
@@ -131,6 +131,7 @@ class Engine:
             watcher,
             lambda: self._stop,
         )
+        report.bugs = context.planner.bugs
         removals = Removals(journal, self._desired.site, self._desired.entries) if whole else None
         undone = removals.undo_in_the_way(context) if removals else []
         report.steps = context.planner.plan(entries, watcher.begins, context.stopped)

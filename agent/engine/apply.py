@@ -19,9 +19,8 @@ from agent.engine.step import (
     SKIPPED,
     UNKNOWN,
     Step,
-    as_resource_error,
 )
-from agent.errors import AgentError, Degraded, ResourceError
+from agent.errors import Degraded, ResourceError
 from agent.journal import Intent
 from agent.resource import Change, Checking, Groupable, Refreshable
 
@@ -102,7 +101,7 @@ class Applier:
         except Degraded as error:
             self._degraded[step.id] = error.changed
             self._fail(step, error)
-        except (ResourceError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - a bug in a kind, too, is its resource's
             self._fail(step, error)
         finally:
             self._host.forget()
@@ -126,7 +125,7 @@ class Applier:
         else:
             try:
                 self._context.verify(step)
-            except (ResourceError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - a bug in a kind, too, is its resource's
                 self._fail(step, error)
         if step.outcome == FAILED:
             self._journal.outcome(number, "failed", duration, step.error)
@@ -142,10 +141,7 @@ class Applier:
                     self._journal.owe_not(step.id, self._context.run)
 
     def _fail(self, step: Step, error: Exception) -> None:
-        if isinstance(error, OSError):
-            error = as_resource_error(error)
-        text = str(error) if isinstance(error, AgentError) else f"{type(error).__name__}: {error}"
-        step.outcome, step.error = FAILED, self._planner.hide(text)
+        step.outcome, step.error = FAILED, self._planner.hide(str(self._planner.told(error)))
 
     # Several in one go
 
@@ -166,7 +162,7 @@ class Applier:
         errors: Mapping[str, Exception] = {}
         try:
             errors = cls.apply_group(self._host, [(step.entry.resource, change) for step, change in due])
-        except (ResourceError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - a bug in a kind, too, is its resource's
             errors = {step.id: error for step, _ in due}
         finally:
             self._host.forget()

@@ -22,7 +22,7 @@ from agent.engine.step import (
     diff_of,
     planned_outcome,
 )
-from agent.errors import KnownAfterApply, NotPermitted, ResourceError, Unanswered
+from agent.errors import AgentError, JournalError, KnownAfterApply, NotPermitted, ResourceError, Unanswered
 from agent.graph import Entry
 from agent.host import Host
 from agent.journal import veiled
@@ -55,6 +55,7 @@ class Planner:
         self._past = past
         self._owed = past.owed()
         self.hide = hide
+        self.bugs: list[Exception] = []
         self.steps: dict[str, Step] = {}
 
     def plan(
@@ -84,8 +85,8 @@ class Planner:
         for cls, resources in by_class.items():
             try:
                 cls.prefetch(self._host, resources)
-            except (ResourceError, OSError) as error:
-                problems[cls.kind] = as_resource_error(error)
+            except Exception as error:  # noqa: BLE001 - a bug in a kind, too, is its resource's
+                problems[cls.kind] = self.told(error)
         return problems
 
     def look(self, step: Step, problem: ResourceError | None = None) -> None:
@@ -98,8 +99,8 @@ class Planner:
             if problem is not None:
                 raise problem
             change = self.difference(step)
-        except (ResourceError, OSError) as error:
-            self._not_known(step, as_resource_error(error))
+        except Exception as error:  # noqa: BLE001 - a bug in a kind, too, is its resource's
+            self._not_known(step, self.told(error))
         else:
             if change is not None:
                 self._would_change(step, change)
@@ -123,6 +124,14 @@ class Planner:
             folder = other.entry.resource.hides(other.change)
             if folder and any(f"{path}/".startswith(f"{folder}/") for path in step.entry.resource.paths()):
                 raise KnownAfterApply(f"{other.id} {other.entry.resource.pending}")
+
+    def told(self, error: Exception) -> ResourceError:
+        """What went wrong, as an error of the one resource that it went wrong with."""
+        if isinstance(error, JournalError):
+            raise error
+        if not isinstance(error, AgentError | OSError):
+            self.bugs.append(error)
+        return as_resource_error(error)
 
     def _not_known(self, step: Step, error: ResourceError) -> None:
         pending = self._first_pending(step)
@@ -166,8 +175,8 @@ class Planner:
         try:
             step.note = self.hide(resource.summary(self._host, change))
             step.preview = [self.hide(text) for text in resource.preview(self._host, change)]
-        except (ResourceError, OSError):
-            step.note = ""  # it will be told when it is carried out
+        except Exception:  # noqa: BLE001 - what is wrong will be told when it is carried out
+            step.note = ""
         if isinstance(resource, Manual) and (to_do := resource.by_hand(change)):
             step.outcome, step.cause, step.outside = SKIPPED, None, True
             step.note = f"to do by hand: {to_do}"

@@ -6,8 +6,7 @@ import time
 from collections.abc import Sequence
 
 from agent.engine.context import Context
-from agent.engine.step import DONE, FAILED, IN_DESIRED_STATE, PLANNED, Step, as_resource_error
-from agent.errors import ResourceError
+from agent.engine.step import DONE, FAILED, IN_DESIRED_STATE, PLANNED, Step
 from agent.journal import Intent
 from agent.resource import AttributeChange, Checking, Refreshable
 
@@ -42,8 +41,8 @@ def _refresh_now(context: Context, step: Step, resource: Refreshable, causes: Se
         resource.refresh(context.host, causes)
         context.host.forget()
         context.verify(step)
-    except (ResourceError, OSError) as error:
-        step.outcome, step.error = FAILED, context.planner.hide(str(as_resource_error(error)))
+    except Exception as error:  # noqa: BLE001 - a bug in a kind, too, is its resource's
+        step.outcome, step.error = FAILED, context.planner.hide(str(context.planner.told(error)))
     finally:
         context.host.forget()
     duration = time.perf_counter() - started
@@ -59,8 +58,8 @@ def check(context: Context, step: Step, resource: Checking) -> None:
     started = time.perf_counter()
     try:
         step.note = context.planner.hide(resource.check(context.host))
-    except (ResourceError, OSError) as error:
-        step.outcome, step.error = FAILED, context.planner.hide(str(as_resource_error(error)))
+    except Exception as error:  # noqa: BLE001 - a bug in a kind, too, is its resource's
+        step.outcome, step.error = FAILED, context.planner.hide(str(context.planner.told(error)))
     duration = time.perf_counter() - started
     step.duration += duration
     if step.error is not None:

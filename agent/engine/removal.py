@@ -10,7 +10,6 @@ from typing import Any
 
 from agent.engine.context import Context
 from agent.engine.step import DONE, FAILED, PLANNED, Step, as_resource_error, diff_of
-from agent.errors import ResourceError
 from agent.graph import Entry
 from agent.host import Host
 from agent.journal import Journal, veiled
@@ -62,7 +61,7 @@ class Removed:
         step = Step(self.entry, cause="intent", note="no longer declared: undone")
         try:
             actual, original = self.entry.resource.read(host), self.original()
-        except (ResourceError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - a bug in a kind, too, is its resource's
             step.outcome, step.error = FAILED, f"it cannot be undone: {as_resource_error(error)}"
             return step
         if actual == original:
@@ -149,8 +148,8 @@ def _undo(context: Context, each: Removed, step: Step, change: Change) -> None:
     try:
         resource.undo(context.host, each.original())
         step.outcome = PLANNED[step.outcome]
-    except (ResourceError, OSError) as error:
-        step.outcome, step.error = FAILED, context.planner.hide(str(as_resource_error(error)))
+    except Exception as error:  # noqa: BLE001 - a bug in a kind, too, is its resource's
+        step.outcome, step.error = FAILED, context.planner.hide(str(context.planner.told(error)))
     finally:
         context.host.forget()
     step.duration = time.perf_counter() - started

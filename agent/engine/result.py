@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from agent.engine.step import BLOCKED, DONE, FAILED, IN_DESIRED_STATE, PLANNED, SKIPPED, UNKNOWN, Step
@@ -10,7 +11,7 @@ from agent.engine.step import BLOCKED, DONE, FAILED, IN_DESIRED_STATE, PLANNED, 
 
 @dataclass
 class Report:
-    """What a run came to: its steps in the order of the plan, and notes for the user."""
+    """What a run came to: its steps in the order of the plan, notes for the user, and what ought not to happen."""
 
     mode: str
     site: str
@@ -19,6 +20,7 @@ class Report:
     duration: float = 0.0
     notes: list[str] = field(default_factory=list)
     interrupted: bool = False
+    bugs: Sequence[Exception] = ()
 
     @property
     def summary(self) -> dict[str, int]:

@@ -23,6 +23,7 @@ PLANNED: Mapping[str, str] = {
 DONE = frozenset(PLANNED.values())
 OUTCOMES = (IN_DESIRED_STATE, *PLANNED, UNKNOWN, *PLANNED.values(), FAILED, BLOCKED, SKIPPED)
 _DIFF_LINES = 4000
+_LONGEST_ERROR = 16000
 
 
 @dataclass(slots=True)
@@ -70,7 +71,7 @@ def text_diff(id: str, before: bytes | None, after: bytes | None, encoding: str 
     """A unified diff of two contents, None where there is nothing to show; binary content is only said to differ."""
     if before is None or after is None or before == after:
         return None
-    name = id.partition(":")[2]
+    name = id.partition(":")[2].replace("\n", "\\n")
     # Bytes that are not of the encoding are shown as escapes: an old file in another one can still be compared.
     old, new = before.decode(encoding, "backslashreplace"), after.decode(encoding, "backslashreplace")
     if "\0" in old or "\0" in new:
@@ -101,9 +102,14 @@ def diff_of(resource: Any, change: Change) -> str | None:
     return text_diff(resource.id, before, after, getattr(resource, "encoding", "utf-8"))
 
 
-def as_resource_error(error: ResourceError | OSError) -> ResourceError:
-    """What the system refused, as an error of the one resource that asked for it."""
+def as_resource_error(error: Exception) -> ResourceError:
+    """What went wrong, as an error of the one resource that it went wrong with: the others go on."""
     if isinstance(error, ResourceError):
+        if len(error.detail) > _LONGEST_ERROR:
+            error.detail = "… " + error.detail[-_LONGEST_ERROR:]
         return error
-    where = f"{error.filename}: " if error.filename else ""
-    return ResourceError(f"{where}{error.strerror or error}")
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return ResourceError(f"{where}{error.strerror or error}")
+    hint = "this is a bug in state-agent; --debug shows where it happened"
+    return ResourceError(f"internal error: {type(error).__name__}: {error}", hint=hint)

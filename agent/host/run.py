@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from agent.errors import CommandFailed, Missing
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_TIMEOUT = 300.0
 _SHOWN_LINES = 12
+_LONGEST_LINE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,12 @@ def run(
     if pass_fds:
         options["_pass_fds"] = set(pass_fds)
     shown = command[0] if quiet else " ".join(command)
-    done = _wait(sh.Command(words[0])(*words[1:], **options), shown, timeout)
+    try:
+        process = sh.Command(words[0])(*words[1:], **options)
+    except sh.ForkException as error:  # which shows a traceback of the child
+        why = re.search(r"\[Errno \d+\] ([^:\n]+)", str(error))
+        raise CommandFailed(f"{shown} cannot be started" + (f": {why[1]}" if why else "")) from None
+    done = _wait(process, shown, timeout)
     stdout = "".join(lines) if on_line is not None else done.stdout.decode(errors="replace")
     result = Result(done.exit_code, stdout, done.stderr.decode(errors="replace"))
     if accept is not None and result.status not in accept:
@@ -170,5 +177,6 @@ def as_user(user: str, words: list[str], env: Mapping[str, str] | None) -> tuple
 def failure(shown: str, result: Result, *, quiet: bool = False) -> CommandFailed:
     """The error for a program that ended badly: the command, its status and the end of what it said."""
     how = f"exit status {result.status}" if result.status >= 0 else f"signal {-result.status}"
-    said = (result.stderr.strip() or result.stdout.strip()).splitlines()[-_SHOWN_LINES:]
+    lines = (result.stderr.strip() or result.stdout.strip()).splitlines()[-_SHOWN_LINES:]
+    said = [line if len(line) <= _LONGEST_LINE else line[:_LONGEST_LINE] + "…" for line in lines]
     return CommandFailed(f"{shown}: {how}", status=result.status, detail="" if quiet else "\n".join(said))
