@@ -1,7 +1,7 @@
 """What all tests share.
 
 `inside` tests change packages, accounts or units and so only run inside a disposable host, where a host test starts
-them with STATE_AGENT_INSIDE set; `host` tests boot such hosts themselves, all of one file on one worker.
+them with STATE_AGENT_INSIDE set; `host` tests boot such hosts themselves.
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ INSIDE = bool(os.environ.get("STATE_AGENT_INSIDE"))
 _skipped_hosts: list[str] = []
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect what belongs to the other side: a host test runs the `inside` tests where they belong."""
     kept, dropped = [], []
     for item in items:
         inside = item.get_closest_marker("inside") is not None
         host = item.get_closest_marker("host") is not None
-        if host and config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
         (dropped if (inside and not INSIDE) or (host and INSIDE) else kept).append(item)
     # The slow ones first: the other worker takes all the rest meanwhile.
     kept.sort(key=lambda item: item.get_closest_marker("host") is None)
