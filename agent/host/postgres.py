@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Mapping
 from functools import cached_property
@@ -16,6 +17,7 @@ from agent.host.postgres_tables import Tables
 
 _MAINTENANCE = ("postgres", "template1")
 """Databases that every cluster has, for what belongs to no database (initdb(1))."""
+_LEAVING = 1.0
 
 
 class Postgres:
@@ -26,6 +28,7 @@ class Postgres:
         self._lock_limit = lock_limit
         self._servers: dict[str | None, Server] = {}
         self._sessions: dict[tuple[str, int, str], Session] = {}
+        self._failures: dict[tuple[str, int, str], ResourceError] = {}
         self._normal: dict[tuple[str, int, str], dict[str, Any]] = {}
         self._counter = Counter()
         self.close = weakref.finalize(self, _close_all, self._sessions)
@@ -39,12 +42,19 @@ class Postgres:
     def forget(self) -> None:
         """Drop what was read. Connections stay, and what the servers made of declarations."""
         self._servers.clear()
+        self._failures.clear()
 
     def session(self, cluster: Cluster, database: str) -> Session:
         """The one connection to a database, which must exist."""
         key = (cluster.folder, cluster.port, database)
+        if key in self._failures:
+            raise self._failures[key]  # many resources cost one attempt
         if key not in self._sessions:
-            self._sessions[key] = Session(cluster, database, self._counter, self._lock_limit)
+            try:
+                self._sessions[key] = Session(cluster, database, self._counter, self._lock_limit)
+            except ResourceError as error:
+                self._failures[key] = error
+                raise
         return self._sessions[key]
 
     def end_session(self, cluster: Cluster, database: str) -> int:
@@ -118,9 +128,15 @@ class Server:
         return session
 
     def end_session(self, database: str) -> list[str]:
-        """Close the connection to a database; gives who else is connected to it, one phrase for each."""
+        """Close the connection to a database; gives who else is connected to it, one phrase for each.
+
+        Whoever has just left is gone from the server's list only an instant later.
+        """
         own = self._postgres.end_session(self.cluster, database)
-        return others_connected(self.main, database, own)
+        deadline = time.monotonic() + _LEAVING
+        while (others := others_connected(self.main, database, own)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return others
 
     def extensions(self, database: str) -> frozenset[str]:
         """The extensions that are installed in a database."""

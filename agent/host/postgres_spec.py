@@ -7,10 +7,53 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.host.postgres_names import PUBLIC, TableName, quote, target_of
+from agent.host.postgres_names import PUBLIC, TableName, one_name, quote, target_of
+from agent.secret import SecretText
 
 _FOREIGN = re.compile(r"(.*?\bforeign\s+key\s*\([^)]*\)\s*references\b)(.*)", re.IGNORECASE | re.DOTALL)
 _GRANT_OPTION = re.compile(r"\s+with\s+grant\s+option\s*$", re.IGNORECASE)
+
+
+_COLUMN = {"type": str, "null": bool, "default": str | bool | int | float, "unique": bool, "check": str,
+           "references": str}  # fmt: skip
+_INDEX = {"columns": list, "unique": bool, "method": str, "where": str, "include": list, "name": str}
+
+
+def column(given: str | dict[str, Any]) -> dict[str, Any]:
+    """One column: a table of what it has, or its type alone."""
+    table = {"type": given} if isinstance(given, str) else given
+    _check_keys(table, _COLUMN, "a column")
+    if not str(table.get("type", "")).strip():
+        raise ValueError('its type is missing: write type = "text", or another type of PostgreSQL')
+    if re.search(r"\breferences\b", table["type"], re.IGNORECASE):
+        raise ValueError('a foreign key stands beside its type: references = "accounts(id)"')
+    if table.get("references"):
+        target_of(table["references"])
+    return table
+
+
+def index(given: str | dict[str, Any]) -> dict[str, Any]:
+    """One index: a table of what it has, or its one column or expression."""
+    table = {"columns": [given]} if isinstance(given, str) else given
+    _check_keys(table, _INDEX, "an index")
+    for key in ("columns", "include"):
+        if not all(isinstance(each, str) and each.strip() for each in table.get(key, ())):
+            raise ValueError(f"{key} of an index is a list of columns or expressions")
+    if not table.get("columns"):
+        raise ValueError('its columns are missing: write columns = ["email"]')
+    if "name" in table:
+        one_name(str(table["name"]))
+    return table
+
+
+def _check_keys(table: Mapping[str, Any], known: Mapping[str, Any], what: str) -> None:
+    for key, value in table.items():
+        if key not in known:
+            raise ValueError(f'{what} has no "{key}"; it has {", ".join(known)}')
+        if isinstance(value, SecretText):
+            raise ValueError(f"{key}: a secret cannot stand here, as everybody can read a table's definition")
+        if not isinstance(value, known[key]) or (known[key] is str and isinstance(value, bool)):
+            raise ValueError(f"{key} of {what} has the wrong type; see `agent docs postgres_table`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +158,3 @@ def _expression(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return str(value)
-
-
-__all__ = ["Foreign", "TableSpec", "grantee"]

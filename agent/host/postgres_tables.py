@@ -14,6 +14,9 @@ from agent.host.postgres_scratch import Scratch
 from agent.host.postgres_session import Session
 from agent.host.postgres_spec import TableSpec
 
+_AT_ONCE = 400
+"""Tables made in one transaction: each takes some of the locks that a server has (max_locks_per_transaction)."""
+
 
 @dataclass(frozen=True, slots=True)
 class SchemaInfo:
@@ -72,11 +75,13 @@ class Tables:
         by_fingerprint = {spec.fingerprint: spec for spec in specs if spec.columns}
         new = [spec for fingerprint, spec in by_fingerprint.items() if fingerprint not in known]
         real = {key: raw for key, raw in self._actual.items() if raw is not None and "relation" not in raw}
-        for fingerprint, result in Scratch(self.session, real, self._born_with or {}).normal_forms(new).items():
-            if isinstance(result, ResourceError):
-                self._errors[fingerprint] = result
-            else:
-                self._forms[fingerprint] = result
+        for start in range(0, len(new), _AT_ONCE):
+            scratch = Scratch(self.session, real, self._born_with or {})
+            for fingerprint, result in scratch.normal_forms(new[start : start + _AT_ONCE]).items():
+                if isinstance(result, ResourceError):
+                    self._errors[fingerprint] = result
+                else:
+                    self._forms[fingerprint] = result
 
     def actual(self, spec: TableSpec) -> Raw | None:
         """The table as it is; None where there is none. Raises ResourceError where it is no table."""

@@ -36,7 +36,7 @@ def keeps_everything(old: str, new: str) -> bool:
             return not new_numbers
         if (base, new_base) in _WIDER:
             return not new_numbers
-        return new == "text" and base != "character"
+        return new in ("text", "public.citext") and base != "character" and (new == "text" or is_text(old))
     if not new_numbers:
         return base not in ("character", "bit")
     if not numbers:

@@ -13,52 +13,12 @@ from agent.host import Host
 from agent.host.postgres_alter import TableState, index_key, table_statements
 from agent.host.postgres_catalog import read_idle_usage
 from agent.host.postgres_change import carry_out, planned_refusals
-from agent.host.postgres_names import PUBLIC, TableName, cluster_name, one_name, quote, table_name, target_of
+from agent.host.postgres_names import PUBLIC, TableName, cluster_name, one_name, quote, table_name
 from agent.host.postgres_needs import server_requirements
-from agent.host.postgres_spec import TableSpec
+from agent.host.postgres_spec import TableSpec, column, index
 from agent.host.postgres_statement import Statement
 from agent.host.postgres_tables import Tables
 from agent.resource import Change, Prefetching, Resource, State, Undoable
-from agent.secret import SecretText
-
-_COLUMN = {"type": str, "null": bool, "default": str | bool | int | float, "unique": bool, "check": str,
-           "references": str}  # fmt: skip
-_INDEX = {"columns": list, "unique": bool, "method": str, "where": str, "include": list, "name": str}
-
-
-def column(given: str | dict[str, Any]) -> dict[str, Any]:
-    """One column: a table of what it has, or its type alone."""
-    table = {"type": given} if isinstance(given, str) else given
-    _check_keys(table, _COLUMN, "a column")
-    if not str(table.get("type", "")).strip():
-        raise ValueError('its type is missing: write type = "text", or another type of PostgreSQL')
-    if table.get("references"):
-        target_of(table["references"])
-    return table
-
-
-def index(given: str | dict[str, Any]) -> dict[str, Any]:
-    """One index: a table of what it has, or its one column or expression."""
-    table = {"columns": [given]} if isinstance(given, str) else given
-    _check_keys(table, _INDEX, "an index")
-    for key in ("columns", "include"):
-        if not all(isinstance(each, str) and each.strip() for each in table.get(key, ())):
-            raise ValueError(f"{key} of an index is a list of columns or expressions")
-    if not table.get("columns"):
-        raise ValueError('its columns are missing: write columns = ["email"]')
-    if "name" in table:
-        one_name(str(table["name"]))
-    return table
-
-
-def _check_keys(table: Mapping[str, Any], known: Mapping[str, Any], what: str) -> None:
-    for key, value in table.items():
-        if key not in known:
-            raise ValueError(f'{what} has no "{key}"; it has {", ".join(known)}')
-        if isinstance(value, SecretText):
-            raise ValueError(f"{key}: a secret cannot stand here, as everybody can read a table's definition")
-        if not isinstance(value, known[key]) or (known[key] is str and isinstance(value, bool)):
-            raise ValueError(f"{key} of {what} has the wrong type; see `agent docs postgres_table`")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +81,8 @@ class PostgresTable(Resource, Prefetching, Undoable):
         dict[Annotated[str, Parsed(one_name)], list[str]],
         Doc(
             "Who may do what, by role (`public` is everybody): `select`, `update (quota)`, `all`, `insert with grant "
-            "option`. Exactly these: what is not declared is revoked, except from the owner"
+            "option`. Exactly these: what is not declared is revoked, except from the owner. A `serial` column's "
+            "sequence has grants of its own; an identity column needs none"
         ),
     ] = field(default_factory=dict)
     allow_destructive: Annotated[

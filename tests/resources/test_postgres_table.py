@@ -224,9 +224,11 @@ def test_a_narrowing_that_would_lose_values_is_refused_whatever_is_allowed(
         ("int", "numeric", "5"), ("timestamp(0)", "timestamp(3)", "now()"), ("json", "jsonb", "'{\"a\":   1}'"),
         ("cidr", "inet", "'10.0.0.0/8'"), ("int", "text", "5"), ("varchar(3)[]", "varchar(5)[]", "'{a}'"),
         ("timestamptz(3)", "timestamptz", "now()"), ("text", "varchar", "'a'"), ("varbit(3)", "varbit(9)", "'101'"),
+        ("varchar(9)", "citext", "'a'"),
     ],
 )  # fmt: skip
 def test_a_widening_is_done(pg: Pg, old: str, new: str, value: str) -> None:  # noqa: F811
+    pg.sql("CREATE EXTENSION citext")
     pg.apply(table(columns={"a": {"type": old, "default": value}}))
     pg.sql("INSERT INTO t VALUES (DEFAULT)")
     assert pg.apply(table(columns={"a": {"type": new, "default": value}})) is not None
@@ -434,6 +436,7 @@ def test_a_wrong_declaration_is_told_and_harms_no_other(pg: Pg, fields: dict[str
         ({"name": "db.public.t"}, "columns is missing"),
         ({"name": "db.public.t", "columns": {"a": {"typ": "int"}}}, 'a column has no "typ"'),
         ({"name": "db.public.t", "columns": {"a": {"null": False}}}, "its type is missing"),
+        ({"name": "db.public.t", "columns": {"a": "int references b"}}, "stands beside its type"),
         ({"name": "db.public.t", "columns": {"a": {"type": "int", "null": "no"}}}, "wrong type"),
         ({"name": "db.public.t", "columns": {"a": "int"}, "primary_key": ["b"]}, "names b, which is no column"),
         ({"name": "db.public.t", "columns": {"a": "int"}, "indexes": [{"unique": True}]}, "columns are missing"),
