@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -89,26 +89,62 @@ def told(tool: Tool) -> set[str]:
     return tool.differing(OUTPUT.read_text(errors="replace"))
 
 
-def measure(tool: Tool, count: int, options: Mapping[str, Any], proved: int) -> dict[str, Any]:
-    """One tool at one size; raises RuntimeError where its check proves not to compare."""
-    folder = Path("/srv/declarations", tool.name, str(count))
-    folder.mkdir(parents=True)
-    tool.declare(count, folder)
-    first = once(tool.first(folder), options["limit"])
-    if first["status"] == -9:
-        raise RuntimeError(f"takes longer than {options['limit']} s")
-    check = tool.check(folder)
-    runs = [once(check, options["limit"]) for _ in range(options["runs"] if first["wall"] < PATIENCE else 1)]
-    if runs[-1]["status"] != 0 or told(tool):
-        raise RuntimeError(f"its check of the unchanged host fails: {sorted(told(tool))} {OUTPUT.read_text()[-600:]}")
-    if not proved or first["wall"] < PATIENCE:
-        with differences(count, tool) as expected:
-            once(check, options["limit"])
-            if told(tool) != expected:
-                raise RuntimeError(f"its check says {sorted(told(tool))} where {sorted(expected)} differ")
-        proved = count
-    result = {key: round(median(run[key] for run in runs), 4) for key in ("wall", "cpu", "memory")}
-    return {"tool": tool.name, "files": count, **result, "runs": len(runs), "proved_with": proved, "single": runs}
+class Contest:
+    """All tools at one size: prepared and proved one after the other, then measured in turn.
+
+    In turn, so that whatever else the machine does hits all of them alike.
+    """
+
+    def __init__(self, count: int, options: Mapping[str, Any], proved: dict[Tool, int]) -> None:
+        self._count, self._options, self._proved = count, options, proved
+        self._runs: dict[Tool, list[dict[str, Any]]] = {}
+        self._wanted: dict[Tool, int] = {}
+        make_files(count)
+
+    def prepare(self, tool: Tool) -> None:
+        """The first run of a tool, and the proof; raises RuntimeError where its check proves not to compare."""
+        folder = self._folder(tool)
+        folder.mkdir(parents=True)
+        tool.declare(self._count, folder)
+        first = self._once(tool, tool.first(folder))
+        quick = first["wall"] < PATIENCE
+        self._wanted[tool] = self._options["runs"] if quick else 1
+        if not quick and self._proved[tool]:
+            self._keep(tool, first)
+        else:
+            with differences(self._count, tool) as expected:
+                self._once(tool, tool.check(folder))
+                if told(tool) != expected:
+                    raise RuntimeError(f"its check says {sorted(told(tool))} where {sorted(expected)} differ")
+            self._proved[tool] = self._count
+
+    def measure(self, tool: Tool) -> None:
+        """One run of a tool's check; raises RuntimeError where it is not that of an unchanged host."""
+        if self._wanted[tool]:
+            self._keep(tool, self._once(tool, tool.check(self._folder(tool))))
+
+    def _keep(self, tool: Tool, run: dict[str, Any]) -> None:
+        if run["status"] != 0 or told(tool):
+            raise RuntimeError(f"its check of the unchanged host fails: {OUTPUT.read_text()[-600:]}")
+        self._runs.setdefault(tool, []).append(run)
+        self._wanted[tool] -= 1
+
+    def row(self, tool: Tool) -> dict[str, Any]:
+        """What was measured."""
+        runs = self._runs[tool]
+        result = {key: round(median(run[key] for run in runs), 4) for key in ("wall", "cpu", "memory")}
+        place = {"tool": tool.name, "files": self._count}
+        return {**place, **result, "runs": len(runs), "proved_with": self._proved[tool], "single": runs}
+
+    def _folder(self, tool: Tool) -> Path:
+        return Path("/srv/declarations", tool.name, str(self._count))
+
+    def _once(self, tool: Tool, command: Sequence[str]) -> dict[str, Any]:
+        say(f"{self._count} files, {tool.name}")
+        run = once(command, self._options["limit"])
+        if run["status"] == -9:
+            raise RuntimeError(f"takes longer than {self._options['limit']} s")
+        return run
 
 
 def hardware() -> dict[str, Any]:
@@ -133,21 +169,29 @@ def main(options: Mapping[str, Any]) -> None:
         except RuntimeError as error:
             wanted[tool] = f"cannot be installed: {error}"
     proved = dict.fromkeys(wanted, 0)
+
+    def attempt(tool: Tool, act: Callable[[Tool], None]) -> None:
+        if not wanted[tool]:
+            try:
+                act(tool)
+            except RuntimeError as error:
+                wanted[tool] = str(error)
+
     for count in options["sizes"]:
-        make_files(count)
+        contest = Contest(count, options, proved)
+        for tool in wanted:
+            attempt(tool, contest.prepare)
+        for _ in range(options["runs"]):
+            for tool in wanted:
+                attempt(tool, contest.measure)
         for tool, trouble in wanted.items():
-            row: dict[str, Any] = {"tool": tool.name, "files": count, "not_measured": trouble}
-            if not trouble:
-                try:
-                    row = measure(tool, count, options, proved[tool])
-                    proved[tool] = row["proved_with"]
-                    growth = row["wall"] * min((size for size in options["sizes"] if size > count), default=0) / count
-                    if row["wall"] > PATIENCE and growth > options["limit"]:
-                        wanted[tool] = f"would take about {growth / 60:.0f} minutes or more"
-                except RuntimeError as error:
-                    row["not_measured"] = wanted[tool] = str(error)
+            row = {"tool": tool.name, "files": count, "not_measured": trouble} if trouble else contest.row(tool)
             results["rows"].append(row)
-            say(f"{count} files, {tool.name}: " + (row.get("not_measured") or f"{row['wall']:.2f} s"))
+            larger = min((size for size in options["sizes"] if size > count), default=0)
+            expected = row.get("wall", 0) * larger / count
+            if expected > options["limit"]:
+                wanted[tool] = f"would take about {expected / 60:.0f} minutes or more"
+        results["hardware"]["load_after"] = os.getloadavg()[0]
     (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
 
 

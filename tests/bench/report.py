@@ -43,12 +43,14 @@ def page(results: Mapping[str, Any]) -> str:
     """The whole page in Markdown."""
     hardware = results["hardware"]
     notes = [
-        f"- {hardware['processor']}, {hardware['memory_gb']} GB; {hardware['system']}; {results['date']}.",
+        f"- {hardware['processor']}, {hardware['memory_gb']} GB; {hardware['system']}; {results['date']}; load "
+        f"average {hardware['load']:.1f} before and {hardware['load_after']:.1f} after.",
         "- The desired state: so many files with content (about 600 bytes each, in the declaration itself) and mode, "
         "10 packages, 2 services; everything is as declared.",
         "- Each tool's own dry run, as its `check` in `tests/bench/tools.py` says. The first run, which fills caches, "
-        "is not counted. Processes are cold, the page cache is warm; the median of several runs, of one where a "
-        "run takes longer than 15 s. CPU time is user and system; memory is that of the largest process.",
+        "is not counted. Processes are cold, the page cache is warm; the median of several runs, which the tools take "
+        "in turn; a single run where it takes longer than 15 s.",
+        "- CPU time is user and system; memory is that of the largest process.",
         "- Every tool has proved that it compares: with one content, one mode, one package and one service "
         "changed, its dry run told exactly these four, and nothing of the unchanged host.",
         *(f"- {name}: {version}" for name, version in results["versions"].items()),
