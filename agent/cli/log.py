@@ -52,6 +52,7 @@ def _runs(journal: Any, run: int | None, limit: int) -> list[dict[str, Any]]:
 
 
 def _entry(row: dict[str, Any], changes: list[dict[str, Any]]) -> dict[str, Any]:
+    ended = row["ended"] or not os.path.exists(f"/proc/{row['pid']}")
     return {
         "run": row["id"],
         "mode": row["mode"],
@@ -59,7 +60,7 @@ def _entry(row: dict[str, Any], changes: list[dict[str, Any]]) -> dict[str, Any]
         "pid": row["pid"],
         "started": row["started"],
         "duration_s": round(row["ended"] - row["started"], 3) if row["ended"] else None,
-        "outcome": row["outcome"],
+        "outcome": "cut off" if row["outcome"] == "running" and ended else row["outcome"],
         "summary": json.loads(row["summary"] or "{}"),
         "changes": [_change(change) for change in changes],
     }

@@ -113,7 +113,7 @@ def test_nothing_is_torn_or_lost(site: SiteFolder) -> None:
         if turn % 4 != 3:  # now and then several killed runs come one after the other
             continue
         log = (site.host / "log").read_text()
-        cut_off += runs(site)[0]["outcome"] == "running"
+        cut_off += runs(site)[0]["outcome"] == "cut off"
         result = site.run("apply", "--json")
         assert result.code == 0, result.text
         assert list(whole(site, {version})) == []

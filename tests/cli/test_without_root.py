@@ -52,7 +52,7 @@ sh.Command("/bin/true")()
 site = sys.argv[-1]
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
     for warm in (["validate"], ["apply", "--check"], ["status"], ["log"]):
-        _run([*warm, "--site", site, "--state-dir", "/nowhere/at-all"])
+        _run([*warm, "--site", site, "--state-dir", "/proc/nowhere"])
 os.setgroups([])
 os.setgid({gid})
 os.setuid({uid})
