@@ -52,7 +52,7 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30) -> No
 
 
 def tree(folder: Path, *, atimes: bool = False) -> dict[str, tuple[Any, ...]]:
-    """All below a folder: type, mode, owner, times, inode, content. Looking changes no access time."""
+    """All below a folder: type, mode, owner, times, inode, content. Looking changes no file's access time."""
     found: dict[str, tuple[Any, ...]] = {}
     for path in sorted([folder, *folder.rglob("*")]):
         status = path.lstat()
@@ -64,7 +64,7 @@ def tree(folder: Path, *, atimes: bool = False) -> dict[str, tuple[Any, ...]]:
             with open(fd, "rb") as file:
                 what = file.read()
         times = [status.st_mtime_ns, status.st_ctime_ns]
-        if atimes and not path.is_symlink():  # nothing can read a link without touching that
+        if atimes and what is not None and not path.is_symlink():  # folders and links: looking touches that
             times.append(status.st_atime_ns)
         found[str(path)] = (status.st_mode, status.st_uid, status.st_gid, status.st_ino, *times, what)
     return found

@@ -10,12 +10,15 @@ from installed import CHECKOUT, Installed
 
 pytestmark = pytest.mark.host
 
+PROGRAMS = "e2fsprogs fuse3 git gnupg gocryptfs graphviz ipset iptables nftables openssl postgresql".split()
+"""What the tests need besides the libraries."""
+
 
 @pytest.fixture(scope="module")
 def inside(new_host: Callable[[str], Installed]) -> Installed:
     host = new_host("inside")
-    host.install("python3-pytest", "python3-hypothesis", "openssl", "e2fsprogs", "git", "gocryptfs", "fuse3", "gnupg")
-    host.install("iptables", "ipset", "nftables")
+    host.install("python3-pytest", "python3-pytest-xdist", "python3-hypothesis", *PROGRAMS)
+    host.run("rm", "/etc/state-agent/site.toml")  # tests bring sites of their own
     return host
 
 
@@ -35,4 +38,4 @@ def test_what_changes_packages_accounts_and_units(inside: Installed) -> None:
 
 def test_everything_else_with_the_libraries_of_debian(inside: Installed) -> None:
     places = [f"tests/{room}" for room in ("unit", "cli", "resources", "states", "architecture")]
-    assert passed(inside, "-m", "not inside", *places) >= 300
+    assert passed(inside, "-n", "2", "--dist", "loadgroup", "-m", "not inside", *places) >= 600

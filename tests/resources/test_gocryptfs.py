@@ -69,8 +69,8 @@ def converge(converge: Converge, host: Host) -> Converge:
     return bring
 
 
-def daemon(path: str) -> int:
-    """The process that serves the mount at this path."""
+def daemons(path: str) -> list[int]:
+    """The processes that serve the mount at this path, or did and are about to end."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -78,6 +78,14 @@ def daemon(path: str) -> int:
                 "\0"
             ):
                 found.append(int(process.name))
+    return found
+
+
+def daemon(path: str) -> int:
+    """The process that serves the mount at this path."""
+    deadline = time.monotonic() + 10
+    while len(found := daemons(path)) > 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
     (only,) = found
     return only
 
