@@ -10,7 +10,10 @@ from installed import CHECKOUT, Installed
 
 pytestmark = pytest.mark.host
 
-PROGRAMS = "e2fsprogs fuse3 git gnupg gocryptfs graphviz ipset iptables nftables openssl postgresql".split()
+PROGRAMS = [
+    *("e2fsprogs", "fuse3", "git", "gnupg", "gocryptfs", "graphviz", "ipset", "iptables", "nftables", "openssl"),
+    "postgresql",
+]
 """What the tests need besides the libraries."""
 
 
