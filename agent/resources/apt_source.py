@@ -35,7 +35,7 @@ class AptSource(Resource, Undoable):
     needs_of_state: ClassVar[tuple[str, ...]] = ()
     files_beside: ClassVar[tuple[str, ...]] = ("key_source",)
     example: ClassVar[str] = (
-        '[apt_source.backports]\nuris = ["http://deb.debian.org/debian"]\nsuites = ["trixie-backports"]\n'
+        '[apt_source.backports]\nuris = ["https://archive.example.net/debian"]\nsuites = ["trixie-backports"]\n'
         'components = ["main"]\nsigned_by = "/usr/share/keyrings/debian-archive-keyring.gpg"\n'
     )
 

@@ -7,10 +7,9 @@ import time
 import zlib
 from pathlib import Path
 
-from disposable.machine import BASES, CACHE, CONTAINED, locked, say, sh
+from disposable.machine import BASES, CACHE, CONTAINED, HostError, locked, say, sh
 
 SUITE = "trixie"
-DEFAULT_MIRROR = "http://deb.debian.org/debian"
 PACKAGES = (
     "adduser,apt-utils,ca-certificates,cron,dbus,ifupdown,init,iproute2,iputils-ping,kmod,less,libpam-systemd,"
     "logrotate,nano,netbase,procps,sudo,systemd,systemd-sysv,tzdata,udev,whiptail"
@@ -39,8 +38,10 @@ def mirrors() -> tuple[str, str]:
         suite, _, uri = line.partition(" ")
         if uri.startswith("http"):
             found.setdefault(suite, uri.rstrip("/"))
-    archive = found.get(f"{codename}/main", DEFAULT_MIRROR)
-    return archive, found.get(f"{codename}-security/main", f"{DEFAULT_MIRROR}-security")
+    archive = found.get(f"{codename}/main")
+    if archive is None:
+        raise HostError("this machine's apt has no http source to take Debian 13 from; set STATE_AGENT_HOST_MIRROR")
+    return archive, found.get(f"{codename}-security/main", f"{archive}-security")
 
 
 def sources() -> str:

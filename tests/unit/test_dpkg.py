@@ -168,7 +168,7 @@ postfix:
   Candidate: 3.10.4-1
   Version table:
      3.10.4-1 500
-        500 http://deb.debian.org/debian trixie/main amd64 Packages
+        500 http://archive.example.net/debian trixie/main amd64 Packages
  *** 3.10.1-1 100
         100 /var/lib/dpkg/status
 libc6:armhf:
