@@ -27,7 +27,10 @@ def install_tools() -> None:
 
 
 def mirrors() -> tuple[str, str]:
-    """Returns the archive and the security archive: the environment's, or those of this machine's apt; raises HostError where there are none."""
+    """Returns the archive and the security archive: the environment's, or those of this machine's apt.
+
+    Raises HostError where there are none.
+    """
     if chosen := os.environ.get("STATE_AGENT_HOST_MIRROR", "").rstrip("/"):
         return chosen, f"{chosen}-security"
     release = re.search(r"^VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text(), re.MULTILINE)
