@@ -190,9 +190,11 @@ DAMAGE: dict[str, tuple[str, dict[str, str]]] = {
     "other options": ("sed -i s/delay=1/delay=60/ /etc/default/postgrey; systemctl restart postgrey", {
         DEFAULTS: "changed", POSTGREY: "refreshed",
     }),
-    "options that kill": ("echo > /etc/default/postgrey; systemctl restart postgrey; sleep 0.5", {
-        DEFAULTS: "changed", POSTGREY: "changed",
-    }),
+    "options that kill": (
+        "echo > /etc/default/postgrey; systemctl restart postgrey;"
+        " for turn in $(seq 100); do systemctl -q is-active postgrey || break; sleep 0.1; done",
+        {DEFAULTS: "changed", POSTGREY: "changed"},
+    ),
     "a policy that only marks": ("sed -i /_reject/d /etc/postfix-policyd-spf-python/policyd-spf.conf", {
         POLICY: "changed", POSTFIX: "refreshed",
     }),
