@@ -123,9 +123,11 @@ def _stops_gently(engine: Engine, progress: Progress) -> Iterator[None]:
 
     def stop(_signal: int, _frame: Any) -> None:
         engine.stop()
-        progress.clear()
+        # What was interrupted may be writing to stderr itself, whose buffer takes no second writer (RuntimeError).
+        with suppress(OSError, RuntimeError):
+            progress.clear()
         with suppress(OSError):
-            print("stopping after the step in hand …", file=sys.stderr)
+            os.write(sys.stderr.fileno(), "stopping after the step in hand …\n".encode())
 
     old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
