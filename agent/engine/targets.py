@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from agent.errors import UsageError
 from agent.graph import Entry, with_requirements
-from agent.resources import KINDS
+from agent.resources import KINDS, kind_class
 
 
 def select(entries: Sequence[Entry], targets: Sequence[str], *, needs: bool = True) -> list[Entry]:
@@ -34,11 +34,20 @@ def _matching(entries: Sequence[Entry], target: str) -> list[str]:
     if kind == "state":
         return [entry.id for entry in entries if fnmatch.fnmatchcase(entry.state, name)]
     exact = [entry.id for entry in entries if entry.id == target]
+    exact = exact or _same(entries, kind, name)
     if exact:
         return exact
     if name.startswith("/") and "*" not in name:
         target = f"{kind}:/" + "/".join(part for part in name.split("/") if part not in ("", "."))
     return [entry.id for entry in entries if fnmatch.fnmatchcase(entry.id, target)]
+
+
+def _same(entries: Sequence[Entry], kind: str, name: str) -> list[str]:
+    """The entries whose name is another spelling of this one, such as `cron.service` for `cron`."""
+    identity = getattr(kind_class(kind), "identity", None) if kind in KINDS else None
+    if identity is None:
+        return []
+    return [e.id for e in entries if e.resource.kind == kind and identity(e.resource.name) == identity(name)]
 
 
 def _nothing(entries: Sequence[Entry], target: str) -> UsageError:

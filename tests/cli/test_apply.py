@@ -116,7 +116,7 @@ def test_targets_narrow_to_what_they_need(site: SiteFolder) -> None:
     site.write(
         "site.toml",
         '[site]\nstates = ["one"]\n[directory."HOST/d"]\n[file."HOST/d/x1"]\ncontent = ""\n'
-        '[file."HOST/d/x2"]\ncontent = ""\n[link."HOST/l"]\ntarget = "d"\n',
+        '[file."HOST/d/x2"]\ncontent = ""\n[link."HOST/l"]\ntarget = "d"\n[service.cron]\n',
     )
 
     def planned(*targets: str) -> set[str]:
@@ -128,8 +128,9 @@ def test_targets_narrow_to_what_they_need(site: SiteFolder) -> None:
     assert planned(f"file:{site.host}//d/./x1") == {"/d", "/d/x1"}
     assert planned("file:*") == {"/d", "/d/x1", "/d/x2", "/d/one"}
     assert planned(f"file:{site.host}/d/x*", "link:*") == {"/d", "/d/x1", "/d/x2", "/l"}
+    assert site.run("show", "service:cron.service", "--json").ids == ["service:cron"]
     assert planned("state:one") == {"/d", "/d/one"}
-    assert planned("state:site") == {"/d", "/d/x1", "/d/x2", "/l"}
+    assert planned("state:site") == {"/d", "/d/x1", "/d/x2", "/l", "cron"}
     assert site.run("apply", "link:*").code == 0
     assert [path.name for path in site.host.iterdir()] == ["l"]
 
