@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 from agent.declaration import listing
 from agent.declaration.document import dotted, nearest
-from agent.declaration.drafts import Draft, Drafts
+from agent.declaration.drafts import Draft, Drafts, tables_with
 from agent.declaration.lines import KeyPath
 from agent.declaration.names import Unavailable
 from agent.declaration.parameters import toml_type
@@ -34,6 +35,12 @@ class _Filling:
         self.computed: set[KeyPath] = set()
         self.failed: set[KeyPath] = {(key,) for key in declaration.table if key not in field_names(declaration.kind)}
         self.failed -= {(key,) for key in _META}
+
+    def within(self, names: Names) -> _Filling:
+        """The same resource, with the names that one item of a list sees."""
+        inner = copy(self)
+        inner.names = names
+        return inner
 
     def is_failed(self, path: KeyPath) -> bool:
         """Whether a problem at this path follows from one that was reported."""
@@ -88,12 +95,7 @@ class Drafter:
             yield names
             return
         items = self._raw(declaration.table["for_each"], names)
-        if isinstance(items, Mapping):
-            items = [{"key": key, "value": value} for key, value in items.items()]
-        if not isinstance(items, list):
-            raise RenderError(f"must give a list or a table, not {toml_type(items)}")
-        for item in items:
-            yield {**names, "item": item}
+        yield from _with_items(items, names)
 
     def _raw(self, value: Any, names: Names) -> Any:
         """Filled in, with secrets as expressions see them."""
@@ -157,7 +159,7 @@ class Drafter:
             except (RenderError, Unavailable) as error:
                 self._report(draft.declaration, error, ("template",))
         for key in getattr(kind_class(draft.declaration.kind), "files_beside", ()):
-            for table, at in _tables_with(draft.fields, key):
+            for table, at in tables_with(draft.fields, key):
                 self._file_beside(draft, table, at, folder)
 
     def _file_beside(self, draft: Draft, table: dict[str, Any], at: KeyPath, folder: Path) -> None:
@@ -179,7 +181,7 @@ class Drafter:
                 filling.failed.add(at)
                 return ""
         if isinstance(value, list):
-            return [self._filled_in(item, filling, (*written, i), (*at, i)) for i, item in enumerate(value)]
+            return self._list(value, filling, written, at)
         if isinstance(value, dict):
             filled: dict[str, Any] = {}
             for key, item in value.items():
@@ -189,6 +191,24 @@ class Drafter:
                 filled[name] = self._filled_in(item, filling, (*written, key), (*at, name))
             return filled
         return value
+
+    def _list(self, value: list[Any], filling: _Filling, written: KeyPath, at: KeyPath) -> list[Any]:
+        filled: list[Any] = []
+        for i, item in enumerate(value):
+            if not (isinstance(item, dict) and "for_each" in item):
+                filled.append(self._filled_in(item, filling, (*written, i), (*at, len(filled))))
+                continue
+            each = {key: inner for key, inner in item.items() if key != "for_each"}
+            try:
+                several = list(_with_items(self._raw(item["for_each"], filling.names), filling.names))
+            except (RenderError, Unavailable) as error:
+                self._report(filling.declaration, error, (*written, i, "for_each"))
+                filling.failed.add(at)
+                continue
+            for names in several:
+                table = self._filled_in(each, filling.within(names), (*written, i), (*at, len(filled)))
+                filled.append({key: inner for key, inner in table.items() if inner is not None})
+        return filled
 
     def _key(self, key: str, filling: _Filling, written: KeyPath, at: KeyPath) -> str:
         if "{{" not in key:
@@ -215,11 +235,11 @@ class Drafter:
             self._problem(declaration, error.message, at, hint=error.hint)
 
 
-def _tables_with(fields: dict[str, Any], key: str) -> Iterator[tuple[dict[str, Any], KeyPath]]:
-    """The tables that hold a key, with its path: `source` among the fields, `keys.file` in each table of a list."""
-    outer, _, inner = key.partition(".")
-    if not inner and fields.get(outer) is not None:
-        yield fields, (outer,)
-    for i, table in enumerate(fields.get(outer) or ()) if inner else ():
-        if table.get(inner) is not None:
-            yield table, (outer, i, inner)
+def _with_items(items: Any, names: Names) -> Iterator[Names]:
+    """The names that each item of a `for_each` sees."""
+    if isinstance(items, Mapping):
+        items = [{"key": key, "value": value} for key, value in items.items()]
+    if not isinstance(items, list):
+        raise RenderError(f"must give a list or a table, not {toml_type(items)}")
+    for item in items:
+        yield {**names, "item": item}

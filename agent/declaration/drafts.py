@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.declaration.lines import KeyPath
 from agent.declaration.site import Declaration, StateSource
 
 
@@ -41,3 +43,13 @@ class Drafts:
     left_out: set[str] = field(default_factory=set)
     open_names: list[str] = field(default_factory=list)
     templates_of_site: set[Path] = field(default_factory=set)
+
+
+def tables_with(fields: dict[str, Any], key: str) -> Iterator[tuple[dict[str, Any], KeyPath]]:
+    """The tables that hold a key, with its path: `source` among the fields, `keys.file` in each table of a list."""
+    outer, _, inner = key.partition(".")
+    if not inner and fields.get(outer) is not None:
+        yield fields, (outer,)
+    for i, table in enumerate(fields.get(outer) or ()) if inner else ():
+        if table.get(inner) is not None:
+            yield table, (outer, i, inner)

@@ -101,6 +101,7 @@ class Environment(jinja2.Environment):
         )
         for name, parse in (("seconds", seconds), ("bytes", byte_count)):
             self.filters[name] = _of_text(name, parse)
+        self.filters["subelements"] = _subelements
         del self.globals["lipsum"], self.filters["random"]  # the same site always gives the same result
 
     def _inserted(self, value: Any) -> Any:
@@ -143,6 +144,13 @@ def _of_text(name: str, parse: Callable[[str], Any]) -> Callable[[Any], Any]:
         return parse(value)
 
     return parsed
+
+
+def _subelements(tables: Any, key: Any) -> list[tuple[Any, Any]]:
+    """Of tables with a list under a key, each table with each item of its list."""
+    if isinstance(tables, SecretValue):
+        tables.refuse()
+    return [(table, item) for table in tables for item in table.get(key, [])]
 
 
 def plain(value: Any) -> Any:

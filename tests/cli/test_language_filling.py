@@ -199,3 +199,54 @@ def test_templates_that_cannot_be_filled_in(site: SiteFolder) -> None:
     assert told['file."/etc/none".source']["message"] == "there is no file states/s/lost"
     assert told['file."/etc/dir".source']["message"] == "states/s/sub is a directory"
     assert "directory" in told['file."/etc/folder".template']["message"]
+
+
+def test_a_table_in_a_list_stands_for_as_many_as_for_each_gives(site: SiteFolder) -> None:
+    site.files({
+        "site.toml": """
+[values]
+[[values.people]]
+name = "ann"
+aliases = ["a", "b"]
+[[values.people]]
+name = "bob"
+level = 3
+[postgres_rows."db.public.t"]
+key = ["name"]
+rows = [
+  { name = "first" },
+  { for_each = "{{ people }}", name = "{{ item.name }}", level = "{{ item.level | default(none) }}" },
+]
+[postgres_rows."db.public.u"]
+key = ["alias"]
+rows = [{ for_each = "{{ people | subelements('aliases') }}", alias = "{{ item[1] }}", name = "{{ item[0].name }}" }]
+[postgres_rows."db.public.none"]
+key = ["a"]
+rows = [{ for_each = [], a = "{{ item }}" }]
+""",
+    })  # fmt: skip
+    assert site.fields("postgres_rows:db.public.t")["rows"] == [
+        {"name": "first"}, {"name": "ann"}, {"name": "bob", "level": 3}
+    ]  # fmt: skip
+    assert site.fields("postgres_rows:db.public.u")["rows"] == [
+        {"alias": "a", "name": "ann"}, {"alias": "b", "name": "ann"}
+    ]  # fmt: skip
+    assert site.fields("postgres_rows:db.public.none").get("rows", []) == []
+
+
+def test_what_is_wrong_in_such_a_table_is_told_where_it_stands(site: SiteFolder) -> None:
+    site.files({
+        "site.toml": """
+[values]
+people = [{ name = "ann" }]
+[postgres_rows."db.public.t"]
+key = ["name"]
+rows = [{ for_each = "{{ people }}", name = "{{ item.nam }}" }]
+[postgres_rows."db.public.u"]
+key = ["name"]
+rows = [{ for_each = 3, name = "x" }]
+""",
+    })  # fmt: skip
+    told = {problem["line"]: problem["message"] for problem in site.run("validate", "--json").problems}
+    assert 'the table has no "nam" (did you mean "name"?)' in told[6]
+    assert told[9] == "must give a list or a table, not an integer (3)"
