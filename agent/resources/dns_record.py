@@ -7,17 +7,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from agent.errors import ResourceError, Unanswered
-from agent.fields import Doc, Parsed, seconds
+from agent.errors import KnownAfterApply, ResourceError, Unanswered
+from agent.fields import AbsolutePath, Doc, Parsed, seconds
 from agent.host import Host
 from agent.host.dnsdata import EXAMPLES, Found, Record, normal, version_tag
 from agent.host.dnsexchange import address_of
+from agent.host.dnskeys import dkim_value, tlsa_value
 from agent.host.dnsupdate import ALGORITHMS, Key, Primary
 from agent.resource import Change, Manual, Prefetching, Resource, State, Undoable
 from agent.secret import SecretText
 
 _LABEL = re.compile(r"\*|[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _DEFAULT_TTL = 3600
+_FILES = {"dkim_key": ("TXT", dkim_value), "tlsa_certificate": ("TLSA", tlsa_value)}
 _KEY_FIELDS = ("name", "secret", "algorithm")
 
 
@@ -80,6 +82,20 @@ class DnsRecord(Resource, Prefetching, Manual, Undoable):
             "text itself, however long, or strings in quotes"
         ),
     ] = None
+    dkim_key: Annotated[
+        AbsolutePath | None,
+        Doc(
+            "Instead of `value`, of a TXT: a file on the host with the key that DKIM signs with (PEM, private or "
+            "public, as opendkim-genkey makes it); the value is made from it, and known once it is there"
+        ),
+    ] = None
+    tlsa_certificate: Annotated[
+        AbsolutePath | None,
+        Doc(
+            "Instead of `value`, of a TLSA: a file on the host with the certificate (PEM); the value is `3 1 1` and "
+            "the digest of its public key"
+        ),
+    ] = None
     ttl: Annotated[
         Annotated[int | str, Parsed(ttl_seconds)] | None,
         Doc("How long others may keep it: seconds or a duration; default for new ones `1h`. Not compared by `manual`"),
@@ -114,9 +130,23 @@ class DnsRecord(Resource, Prefetching, Manual, Undoable):
         return Record(name, type)
 
     @property
-    def _values(self) -> list[str]:
+    def _given(self) -> list[str]:
         given = [self.value] if isinstance(self.value, str) else self.value or []
         return normal(self.record.type, given)
+
+    @property
+    def _files(self) -> dict[str, str]:
+        return {field: path for field in _FILES if (path := getattr(self, field)) is not None}
+
+    def values(self, host: Host) -> list[str]:
+        """The declared values; raises KnownAfterApply while a file that they are made from is not there."""
+        made = [_FILES[field][1](host.files, path) for field, path in self._files.items()]
+        return normal(self.record.type, made) if made else self._given
+
+    @property
+    def seconds_to_live(self) -> int:
+        """How long others may keep it."""
+        return _DEFAULT_TTL if self._ttl is None else self._ttl
 
     @property
     def _ttl(self) -> int | None:
@@ -125,14 +155,21 @@ class DnsRecord(Resource, Prefetching, Manual, Undoable):
     def problems(self) -> Iterable[str]:
         """What is wrong across its fields."""
         try:
-            count = len(self._values)
+            count = len(self._given)
         except ValueError as error:
             yield f"value: {error}"
         else:
-            if not count and self.ensure == "present":
+            if not count and not self._files and self.ensure == "present":
                 yield "value is needed"
+            if len(self._files) + bool(count) > 1:
+                yield f"only one of value, {', '.join(_FILES)} can be given"
             if count > 1 and self.record.type == "CNAME":
                 yield "value: an alias (CNAME) has one value"
+        for field in self._files:
+            if self.record.type != _FILES[field][0]:
+                yield f"{field} is of records of type {_FILES[field][0]}, not {self.record.type}"
+            if self.ensure == "absent":
+                yield f'{field} has no meaning for ensure = "absent"'
         if self.provider == "manual":
             yield from (f"{key} has a meaning only for rfc2136" for key in ("key", "zone") if getattr(self, key))
             if self.on_removal == "undo":
@@ -161,10 +198,10 @@ class DnsRecord(Resource, Prefetching, Manual, Undoable):
     def _by_primary(self) -> bool:
         return self.provider == "rfc2136" and self.server is None
 
-    def desired(self, host: Host) -> State | None:  # noqa: ARG002
+    def desired(self, host: Host) -> State | None:
         if self.ensure == "absent":
             return None
-        state: dict[str, Any] = {"value": self._values}
+        state: dict[str, Any] = {"value": self.values(host)}
         if self.ttl is not None and self.provider == "rfc2136":
             state["ttl"] = self._ttl
         return state
@@ -186,17 +223,20 @@ class DnsRecord(Resource, Prefetching, Manual, Undoable):
 
     def _of_concern(self, host: Host, found: Found | None) -> list[str]:
         """Of the values that are there, those that this resource speaks of."""
-        declared = self._values
+        before = (host.last_set(self.id) or {}).get("value", ())
+        try:
+            declared = self.values(host)
+        except KnownAfterApply:  # the file is gone, and the record is to go as well
+            declared = list(before)
         exclusive = self.record.type != "TXT" if self.exclusive is None else self.exclusive
         present = list(found.values) if found is not None else []
-        if (exclusive and self.ensure == "present") or not declared:
+        if (exclusive and self.ensure == "present") or not (declared or self._files):
             return present
         tags = {version_tag(value) for value in declared if self.ensure == "present"} - {None}
-        before = (host.last_set(self.id) or {}).get("value", ())
         return [value for value in present if value in declared or value in before or version_tag(value) in tags]
 
     def apply(self, host: Host, change: Change) -> None:
-        self._put(host, self._values if change.desired is not None else [], self._ttl)
+        self._put(host, self.values(host) if change.desired is not None else [], self._ttl)
 
     def _put(self, host: Host, values: Sequence[str], ttl: int | None) -> None:
         """Have these values, beside those of others."""
