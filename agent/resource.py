@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from agent.fields import Doc, Duration
+from agent.sources import At, Source
 
 if TYPE_CHECKING:
     from agent.host import Host
@@ -75,6 +76,8 @@ class Resource:
     """Kinds of its own state that come before it without being named."""
     pending: ClassVar[str] = "changes first"
     """What is said of it to those whose state cannot be known before it was applied."""
+    looks_every: ClassVar[str] = "1h"
+    """The default of `check_every`: rarely where events tell, more often where none does."""
 
     name: str
     requires: Annotated[
@@ -84,7 +87,7 @@ class Resource:
         Literal["repair", "report"], Doc("What the resident agent does when it drifts: put it right, or only say so")
     ] = "repair"
     check_every: Annotated[
-        Duration | None, Doc("How often the resident agent reads it again where no event can tell")
+        Duration | None, Doc("How often the resident agent reads it again, whether an event told or not")
     ] = None
     on_removal: Annotated[
         Literal["keep", "undo"],
@@ -130,6 +133,10 @@ class Resource:
         One that ends with `/` is a folder that is its own with all it holds: no `purge` looks into it.
         """
         return ()
+
+    def watched(self) -> Iterable[Source]:
+        """Where its drift shows as it happens. What nothing tells of is seen by `check_every`."""
+        return tuple(At(path.rstrip("/")) for path in self.paths())
 
     def summary(self, host: Host, change: Change) -> str:  # noqa: ARG002
         """A few words for the plan where they say more than the list of attributes does, or nothing."""

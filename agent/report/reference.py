@@ -13,6 +13,7 @@ from agent.declaration.document import Reader
 from agent.declaration.parameters import MISSING, Parameter, read_parameters
 from agent.declaration.schema import FieldDoc, field_docs
 from agent.errors import DeclarationError
+from agent.resource import Resource
 from agent.resources import KINDS, kind_class
 from agent.secret import SecretText
 
@@ -31,7 +32,7 @@ def kind_page(kind: str) -> str:
     name = next(field for field in field_docs(kind) if field.name == "name")
     parts = [f"# {kind}", inspect.cleandoc(cls.__doc__ or ""), f"`[{kind}.NAME]`, NAME: {name.doc or 'a label'}."]
     parts += ["## Fields", _table(_field_rows(own))]
-    parts += ["## Fields of every resource", _table([*_field_rows(shared), *_META])]
+    parts += ["## Fields of every resource", _table([*_shared_rows(cls, shared), *_META])]
     needs = ", ".join(f"`{other}`" for other in cls.needs_of_state)
     if needs:
         parts.append(f"Comes after these of its own state without being told: {needs}.")
@@ -44,6 +45,11 @@ def _field_rows(fields: Sequence[FieldDoc]) -> Iterator[tuple[str, str, str, str
     for field in fields:
         default = "required" if field.required else _literal(field.default)
         yield field.name, type_words(field.type), default, field.doc
+
+
+def _shared_rows(cls: type[Resource], shared: Sequence[FieldDoc]) -> Iterator[tuple[str, str, str, str]]:
+    for name, kind, default, doc in _field_rows(shared):
+        yield name, kind, f'`"{cls.looks_every}"`' if name == "check_every" else default, doc
 
 
 def type_words(annotation: Any) -> str:

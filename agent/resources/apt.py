@@ -17,6 +17,7 @@ from agent.host.debconf import answer_line, problems_of_answer
 from agent.host.versions import matches, version_key, version_pattern
 from agent.resource import Change, Groupable, Prefetching, Resource, State, Undoable
 from agent.secret import SecretText
+from agent.sources import At, Source
 
 VersionPattern = Annotated[str, Parsed(version_pattern)]
 
@@ -155,6 +156,9 @@ class Apt(Resource, Prefetching, Groupable, Undoable):
         for release, names in asked.items():
             with suppress(ResourceError):  # Whoever needs it asks again, and shows the reason.
                 host.dpkg.policies(names, release)
+
+    def watched(self) -> Iterable[Source]:
+        return [At("/var/lib/dpkg/status")]
 
     def summary(self, host: Host, change: Change) -> str:
         steps = [self._step(host, name, change) for name in self.names if change.touches(name)]

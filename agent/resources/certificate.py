@@ -15,6 +15,7 @@ from agent.host.certificates import Access, Store, label, temporaries
 from agent.host.x509 import Certificate as Parts
 from agent.host.x509 import KeyType, parse, self_signed
 from agent.resource import Change, Resource, State, Undoable
+from agent.sources import At, Below, Source
 
 _SELF_SIGNED = "self-signed"
 _SOUND = "sound"
@@ -44,6 +45,7 @@ class Certificate(Resource, Undoable):
     """
 
     kind: ClassVar[str] = "certificate"
+    looks_every: ClassVar[str] = "6h"
     example: ClassVar[str] = (
         '[certificate.mail]\nprovider = "selfsigned"\ndomains = ["mail.example.net", "example.net"]\ngroup = "mail"\n'
     )
@@ -247,6 +249,9 @@ class Certificate(Resource, Undoable):
         if renewal != _NOT_DUE:
             return f"{renewal}: {issue}"
         return f"self-signed at once, then {issue}" if (change.actual or {}).get("pair") != _SOUND else issue
+
+    def watched(self) -> Iterable[Source]:
+        return [At(self.folder), Below(self.folder)]
 
     def implied_requires(self) -> Iterable[str]:
         packages = ["apt:certbot"] if self.provider == "letsencrypt" else []

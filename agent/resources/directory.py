@@ -12,6 +12,7 @@ from agent.fields import AbsolutePath, AccountName, Doc, Internal, Mode
 from agent.host import Host
 from agent.host.tree import Purge
 from agent.resource import Change, Resource, State, Undoable
+from agent.sources import At, Below, Source
 
 _OF_THE_SYSTEM = re.compile(
     r"/[^/]*|/usr/[^/]+|/usr/local/(bin|etc|lib|sbin|share)|/etc/(ssl|ssl/certs|systemd|systemd/system)"
@@ -131,6 +132,9 @@ class Directory(Resource, Undoable):
         lost = [name for name in before.get("unmanaged", ()) if not name.endswith("/")]
         if lost:
             raise ResourceError(f"what was purged from {self.name} was not kept", detail="\n".join(lost))
+
+    def watched(self) -> Iterable[Source]:
+        return [At(self.name), *[Below(self.name)] * self.purge]
 
     def implied_requires(self) -> Iterable[str]:
         return [f"user:{self.owner}"] * bool(self.owner) + [f"group:{self.group}"] * bool(self.group)

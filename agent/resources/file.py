@@ -12,6 +12,7 @@ from agent.host import Host
 from agent.host.paths import temporary_beside
 from agent.resource import Change, Resource, State, Undoable
 from agent.secret import Secret, SecretText
+from agent.sources import At, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +159,9 @@ class File(Resource, Undoable):
     def text_of(self, state: State | None) -> bytes | None:
         content = (state or {}).get("content", b"")
         return None if isinstance(content, Secret) else content
+
+    def watched(self) -> Iterable[Source]:
+        return [At(self.name), *([At(self.source)] if self.source is not None else [])]
 
     def temporaries(self) -> Iterable[str]:
         return (temporary_beside(self.name),)

@@ -18,6 +18,7 @@ from agent.host.mounts import Mount, answers, bare, held_beneath, real
 from agent.host.run import find_program
 from agent.resource import Change, Resource, State, Undoable
 from agent.secret import SecretText
+from agent.sources import MountAt, Source
 
 _OPTION = re.compile(r"--?[a-z0-9][a-z0-9_-]*(=.+)?")
 _REMOUNT = ("mount", "cipher", "allow_other", "options")
@@ -242,6 +243,9 @@ class Gocryptfs(Resource, Undoable):
     def hides(self, change: Change | None) -> str:
         """The mount point, where something else is to be seen there afterwards."""
         return self.name if change is None or change.actual is None or change.touches("mount", "cipher") else ""
+
+    def watched(self) -> Iterable[Source]:
+        return [MountAt(self.name)]
 
     def paths(self) -> Iterable[str]:
         """The mount point, and the cipher directory with all it holds."""

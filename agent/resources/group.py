@@ -10,6 +10,7 @@ from agent.errors import ResourceError
 from agent.fields import AccountId, AccountName, Doc
 from agent.host import Host
 from agent.resource import Change, Resource, State, Undoable
+from agent.sources import At, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,9 @@ class Group(Resource, Undoable):
             self._make(host, before.get("gid"))
         elif now.gid != before.get("gid", now.gid):
             self._renumber(host, before["gid"])
+
+    def watched(self) -> Iterable[Source]:
+        return [At("/etc/group")]
 
     def implied_requires(self) -> Iterable[str]:
         # The user of the same name goes first: it is most likely the one whose primary group this is.

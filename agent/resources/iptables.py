@@ -15,6 +15,7 @@ from agent.host.firewall import IN_ORDER, SAVED, Wanted, policies_in
 from agent.host.ownchains import FIRST, PREFIX, own_chain
 from agent.host.ruleset import BUILT_IN, FAMILIES, Block
 from agent.resource import Change, Groupable, Prefetching, Resource, State, Undoable
+from agent.sources import Rules, Source
 
 _COMMAND = re.compile(r"(?:^|\s)(-[ADINXPFZERSLC]|--(?:append|insert|delete|policy|flush|new-chain|table)|-t)(?:\s|$)")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -190,6 +191,9 @@ class Iptables(Resource, Prefetching, Groupable, Undoable):
 
     def undo(self, host: Host, before: State | None) -> None:
         host.firewall.swap([self._wanted(before)])
+
+    def watched(self) -> Iterable[Source]:
+        return [Rules()]
 
     def summary(self, host: Host, change: Change) -> str:  # noqa: ARG002
         if change.actual is not None and change.desired is not None:

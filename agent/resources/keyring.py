@@ -14,6 +14,7 @@ from agent.host.keytable import Wanted, complaint, key_table, resolved, unusable
 from agent.host.names import user_id
 from agent.host.pgpkeys import Key, day
 from agent.resource import Change, Resource, State, Undoable
+from agent.sources import At, Below, Source
 
 _MODE = "0700"
 _DAY = 86400
@@ -31,6 +32,7 @@ class Keyring(Resource, Undoable):
     """
 
     kind: ClassVar[str] = "keyring"
+    looks_every: ClassVar[str] = "6h"
     files_beside: ClassVar[tuple[str, ...]] = ("keys.file",)
     example: ClassVar[str] = (
         '[user.gpgit]\nsystem = true\nhome = "/var/opt/gpgit"\n\n'
@@ -232,6 +234,9 @@ class Keyring(Resource, Undoable):
     def summary(self, host: Host, change: Change) -> str:  # noqa: ARG002
         wrong = [each for each in resolved(self.keys) if each.problem]
         return "; ".join(f"{each.label}: {each.problem}" for each in wrong[:3])
+
+    def watched(self) -> Iterable[Source]:
+        return [At(self.name), Below(self.name), *(At(key["file"]) for key in self.keys if key.get("file"))]
 
     def implied_requires(self) -> Iterable[str]:
         return [f"user:{self.owner}"] * bool(self.owner)

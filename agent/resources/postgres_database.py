@@ -15,6 +15,7 @@ from agent.host.postgres_names import cluster_name, literal, one_name, quote
 from agent.host.postgres_needs import server_requirements
 from agent.host.postgres_roles import DatabaseEntry
 from agent.resource import Change, Resource, State, Undoable
+from agent.sources import Catalog, Source
 
 _FIXED = ("encoding", "locale")
 _USER_TABLES = """
@@ -33,6 +34,7 @@ class PostgresDatabase(Resource, Undoable):
     """
 
     kind: ClassVar[str] = "postgres_database"
+    looks_every: ClassVar[str] = "5m"
     example: ClassVar[str] = (
         '[postgres_role.vmail]\n\n[postgres_database.mail]\nowner = "vmail"\nencoding = "UTF8"\nlocale = "C.UTF-8"\n'
         'extensions = ["citext"]\n'
@@ -187,6 +189,9 @@ class PostgresDatabase(Resource, Undoable):
             if count:
                 raise ResourceError(f"the database {self.name} holds {count} tables or the like, so it is left")
             self._drop(server)
+
+    def watched(self) -> Iterable[Source]:
+        return [Catalog(self.cluster, self.name)]
 
     def implied_requires(self) -> Iterable[str]:
         return [*server_requirements(self.cluster), *[f"postgres_role:{self.owner}"] * (self.owner is not None)]

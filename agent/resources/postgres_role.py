@@ -17,6 +17,7 @@ from agent.host.postgres_roles import BOOTSTRAP, RoleEntry, membership_statement
 from agent.host.scram import is_verifier, make_verifier, matches
 from agent.resource import Change, Resource, State, Undoable
 from agent.secret import REDACTED, Secret, SecretText
+from agent.sources import Catalog, Source
 
 _FLAGS = ("login", "superuser", "createdb")
 _DEPENDENT = "2BP01"
@@ -33,6 +34,7 @@ class PostgresRole(Resource, Undoable):
     """
 
     kind: ClassVar[str] = "postgres_role"
+    looks_every: ClassVar[str] = "5m"
     example: ClassVar[str] = (
         '[postgres_role.vmail]\nlogin = true\npassword = "{{ secrets.vmail }}"\n\n[secrets.vmail]\ngenerate = 32\n'
     )
@@ -153,6 +155,9 @@ class PostgresRole(Resource, Undoable):
         self._carry_out(server, list(self._bringing(server, entry, kept, "")))
         if entry is None:
             raise ResourceError(f"the role {self.name} is there again, but its password was not kept")
+
+    def watched(self) -> Iterable[Source]:
+        return [Catalog(self.cluster)]
 
     def implied_requires(self) -> Iterable[str]:
         return [*server_requirements(self.cluster), *(f"postgres_role:{name}" for name in self.member_of or ())]

@@ -18,6 +18,7 @@ from agent.host.postgres_session import Session
 from agent.host.postgres_upsert import RowStatement, Upsert
 from agent.resource import Change, Resource, State, Undoable
 from agent.secret import Secret, SecretText
+from agent.sources import Catalog, Source
 
 _OTHERS = "rows not declared"
 
@@ -68,6 +69,7 @@ class PostgresRows(Resource, Undoable):
     """
 
     kind: ClassVar[str] = "postgres_rows"
+    looks_every: ClassVar[str] = "5m"
     example: ClassVar[str] = (
         '[postgres_rows."mail.public.domains+shipped"]\nkey = ["name"]\nrows = [\n'
         '  { name = "example.net", quota = 100 },\n  { name = "example.org", quota = 50 },\n]\n\n'
@@ -213,6 +215,9 @@ class PostgresRows(Resource, Undoable):
         self._carry_out(host, statements)
         if lost := (before or {}).get(_OTHERS):
             raise ResourceError(f"{len(lost)} rows of {self.name} that were not declared were deleted, and not kept")
+
+    def watched(self) -> Iterable[Source]:
+        return [Catalog(self.cluster, self.table.database)]
 
     def implied_requires(self) -> Iterable[str]:
         bare = TableName(self.table.database, self.table.schema, self.table.table)

@@ -15,10 +15,11 @@ from agent.host.postgres_catalog import read_idle_usage
 from agent.host.postgres_change import carry_out, planned_refusals
 from agent.host.postgres_names import PUBLIC, TableName, cluster_name, one_name, quote, table_name
 from agent.host.postgres_needs import server_requirements
-from agent.host.postgres_spec import TableSpec, column, index
+from agent.host.postgres_spec import Foreign, TableSpec, column, index
 from agent.host.postgres_statement import Statement
 from agent.host.postgres_tables import Tables
 from agent.resource import Change, Prefetching, Resource, State, Undoable
+from agent.sources import Catalog, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class PostgresTable(Resource, Prefetching, Undoable):
     """
 
     kind: ClassVar[str] = "postgres_table"
+    looks_every: ClassVar[str] = "5m"
     example: ClassVar[str] = (
         '[postgres_table."mail.public.accounts"]\nprimary_key = ["id"]\n'
         'indexes = ["lower(email)", { columns = ["made"], where = "quota > 0" }]\n\n'
@@ -128,8 +130,7 @@ class PostgresTable(Resource, Prefetching, Undoable):
     def desired(self, host: Host) -> State | None:
         if self.ensure == "absent":
             return None
-        spec = self.spec
-        state = self._state(self._tables(host).normal(spec))
+        state = self._state(self._tables(host).normal(self.spec.without(self._for_later(host))))
         del state["names"]
         if self.owner is None:
             del state["owner"]
@@ -158,7 +159,39 @@ class PostgresTable(Resource, Prefetching, Undoable):
         return {**raw, "indexes": indexes, "names": names}
 
     def _statements(self, host: Host, actual: TableState | None, desired: TableState | None) -> list[Statement]:
-        return table_statements(self.table, actual, desired, self._tables(host).schema(self.spec))
+        statements = table_statements(self.table, actual, desired, self._tables(host).schema(self.spec))
+        if actual is None and desired is not None:
+            waiting = [(table, key) for table in self._before(host) for key in table._to(host, self)]
+            statements += [
+                Statement(f"ALTER TABLE {table.table.sql} ADD {key.head} {self.table.sql} {key.tail}".rstrip())
+                for table, key in waiting
+            ]
+        return statements
+
+    # Tables that refer to one another in a circle: the one that comes last closes it
+
+    def _before(self, host: Host) -> list[PostgresTable]:
+        """The declared tables of its database that come before it, because it needs them."""
+        declared = {resource.id: resource for resource in host.declared}
+        found, left = {self.id: None}, [*self.requires]
+        while left:
+            id = left.pop()
+            if id not in found:
+                found[id] = None
+                left += declared[id].requires if id in declared else []
+        tables = [declared[id] for id in found if id != self.id and id.startswith("postgres_table:") and id in declared]
+        return [each for each in tables if (each.cluster, each.table.database) == (self.cluster, self.table.database)]
+
+    def _to(self, host: Host, other: PostgresTable) -> list[Foreign]:
+        """Its foreign keys that wait for another table."""
+        place, spec = (other.table.schema, other.table.table), self.spec
+        return [key for key in self._tables(host).waiting(spec) if place in spec.candidates(key)]
+
+    def _for_later(self, host: Host) -> list[Foreign]:
+        """Its foreign keys that are made with a table which comes after it, as that needs this one."""
+        named = {f"postgres_table:{name}" for name in self._referred()} - {self.id}
+        others = [each for each in host.declared if each.id in named and self in each._before(host)]
+        return [key for other in others for key in self._to(host, other)]
 
     def summary(self, host: Host, change: Change) -> str:
         statements = self._statements(host, change.actual, change.desired)
@@ -175,7 +208,8 @@ class PostgresTable(Resource, Prefetching, Undoable):
     def apply(self, host: Host, change: Change) -> None:
         statements = self._statements(host, change.actual, change.desired)
         session = self._tables(host).session
-        carry_out(session, self.table, statements, allow=self.allow_destructive, others=self._referred())
+        others = [*self._referred(), *(table.table for table in self._before(host))]
+        carry_out(session, self.table, statements, allow=self.allow_destructive, others=others)
 
     def _referred(self) -> list[TableName]:
         spec = self.spec
@@ -198,6 +232,9 @@ class PostgresTable(Resource, Prefetching, Undoable):
                 Statement(f"REVOKE USAGE ON SCHEMA {quote(self.table.schema)} FROM {quote(r)}") for r in idle
             ]
         carry_out(session, self.table, statements, allow=True, others=self._referred(), undoing=True)
+
+    def watched(self) -> Iterable[Source]:
+        return [Catalog(self.cluster, self.table.database)]
 
     def implied_requires(self) -> Iterable[str]:
         if self.ensure == "absent":

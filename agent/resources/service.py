@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -12,6 +12,7 @@ from agent.fields import Doc, Parsed
 from agent.host import Host
 from agent.host.unit import Unit
 from agent.resource import Change, Prefetching, Refreshable, Resource, State, Undoable
+from agent.sources import At, Below, Source
 
 _SUFFIXES = ("service", "socket", "timer", "path", "target", "mount", "automount", "swap", "slice", "scope", "device")
 
@@ -167,6 +168,11 @@ class Service(Resource, Refreshable, Prefetching, Undoable):
             if not unit.exists:
                 raise _missing(self.unit)
             self._bring_up(host, self.refresh_action(causes), unit)
+
+    def watched(self) -> Iterable[Source]:
+        own = (self.unit, self.unit.partition("@")[0] + "@.service") if "@" in self.unit else (self.unit,)
+        folders = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
+        return [At(f"/run/systemd/units/invocation:{self.unit}"), *(Below(folder, own) for folder in folders)]
 
     def summary(self, host: Host, change: Change) -> str:
         verbs = {

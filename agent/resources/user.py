@@ -11,6 +11,7 @@ from agent.errors import Missing, ResourceError
 from agent.fields import AbsolutePath, AccountId, AccountName, Doc, Parsed, account_id, account_name
 from agent.host import Host
 from agent.resource import Change, Resource, State, Undoable
+from agent.sources import At, Source
 
 _OPTIONS = {"uid": "-u", "gid": "-g", "home": "-d", "shell": "-s", "comment": "-c", "groups": "-G"}
 """The options that useradd(8) and usermod(8) have in common."""
@@ -153,6 +154,9 @@ class User(Resource, Undoable):
             self._make(host, kept, home=False)
         else:
             self._modify(host, {key: value for key, value in before.items() if now.get(key) not in (None, value)})
+
+    def watched(self) -> Iterable[Source]:
+        return [At(f"/etc/{name}") for name in ("passwd", "shadow", "group")]
 
     def implied_requires(self) -> Iterable[str]:
         if self.ensure == "absent":

@@ -1,0 +1,50 @@
+"""What a resource asks to be watched: each stands for a place where its drift can be seen as it happens.
+
+A kind names them by `Resource.watched`; `agent/watch/` arms them. An event says only "look again": one too many
+costs a reading, and one too few is made up for by `check_every`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """Whatever is at this absolute path: made, written to, replaced, moved, removed, its mode or owner changed."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    """All that lies in this folder, at any depth; with `names` only what one of these names leads to.
+
+    `UNIT` as a name stands for `UNIT` itself and for what begins with `UNIT.`, such as `UNIT.d`.
+    """
+
+    path: str
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules of netfilter, of every table and family."""
+
+
+@dataclass(frozen=True, slots=True)
+class MountAt:
+    """What is mounted at this path, and the daemon that serves it where it is one of gocryptfs."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The catalog of a PostgreSQL cluster, and of one of its databases where one is named."""
+
+    cluster: str | None
+    database: str | None = None
+
+
+Source = At | Below | Rules | MountAt | Catalog
