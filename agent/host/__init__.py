@@ -129,6 +129,8 @@ class Host:
             self.firewall.forget()
         if "postgres" in self.__dict__:
             self.postgres.forget()  # its connections stay
+        if "nameservers" in self.__dict__:
+            self.nameservers.forget()  # who was silent is remembered
 
     @property
     def is_root(self) -> bool:

@@ -156,8 +156,9 @@ WHERE w.r = '' OR has_schema_privilege(CASE WHEN w.r = 'public' THEN 0 ELSE r.oi
 _IDLE_USAGE = """
 SELECT r.rolname::text FROM pg_namespace n, aclexplode(n.nspacl) AS x JOIN pg_roles r ON r.oid = x.grantee
 WHERE n.nspname = %s AND r.rolname = ANY(%s::text[]) AND x.privilege_type = 'USAGE' AND NOT EXISTS (
-  SELECT FROM pg_class c, aclexplode(c.relacl) AS y
-  WHERE c.relnamespace = n.oid AND c.relname <> %s AND y.grantee = r.oid)
+  SELECT FROM pg_class c LEFT JOIN LATERAL aclexplode(c.relacl) AS y ON true
+  WHERE c.relnamespace = n.oid AND c.relname <> %s
+    AND (y.grantee = r.oid OR (c.relowner = r.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f'))))
 """
 _BORN_WITH = """
 SELECT DISTINCT coalesce(n.nspname::text, ''), coalesce(g.rolname::text, 'public')
@@ -184,7 +185,7 @@ def read_locked(session: Session, keys: Iterable[Key]) -> set[Key]:
 
 
 def read_idle_usage(session: Session, name: TableName, roles: Iterable[str]) -> list[str]:
-    """Those of these roles that were granted USAGE on the schema of a table, and nothing in it but that table."""
+    """Those of these roles that were granted USAGE on the schema of a table, and have nothing in it but the table."""
     return [role for (role,) in session.rows(_IDLE_USAGE, (name.schema, list(roles), name.table))]
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent.host.postgres_names import PUBLIC, TableName, one_name, quote, target_of
@@ -88,16 +88,26 @@ class TableSpec:
         """The names of those indexes that are declared with one."""
         return tuple(index["name"] for index in self.indexes if "name" in index)
 
+    @property
+    def users(self) -> tuple[str, ...]:
+        """Who needs its schema: its owner, as whom foreign keys are checked, and those with privileges on it."""
+        return tuple(dict.fromkeys([*([self.owner] if self.owner else []), *self.grants]))
+
     def foreign_keys(self) -> Iterator[Foreign]:
         """Its foreign keys, those of columns first."""
         for name, column in self.columns.items():
-            if column.get("references"):
-                schema, table, tail = target_of(column["references"])
-                yield Foreign(f"FOREIGN KEY ({quote(name)}) REFERENCES", schema, table, tail)
+            yield from _of_column(name, column)
         for text in self.constraints:
-            found = _FOREIGN.fullmatch(text)
-            if found:
-                yield Foreign(found[1], *target_of(found[2]))
+            yield from _of_constraint(text)
+
+    def without(self, keys: Collection[Foreign]) -> TableSpec:
+        """The same table without these foreign keys."""
+        columns = {
+            name: {**given, "references": ""} if any(key in keys for key in _of_column(name, given)) else given
+            for name, given in self.columns.items()
+        }
+        constraints = [text for text in self.constraints if not any(key in keys for key in _of_constraint(text))]
+        return replace(self, columns=columns, constraints=constraints)
 
     def candidates(self, key: Foreign) -> list[tuple[str, str]]:
         """The tables that a foreign key can mean, as schema and table; the first that exists is meant."""
@@ -147,6 +157,18 @@ class TableSpec:
                 bare = _GRANT_OPTION.sub("", privilege)
                 option = " WITH GRANT OPTION" if bare != privilege else ""
                 yield f"GRANT {bare} ON TABLE {place} TO {grantee(role)}{option}"
+
+
+def _of_column(name: str, column: Mapping[str, Any]) -> Iterator[Foreign]:
+    if column.get("references"):
+        schema, table, tail = target_of(column["references"])
+        yield Foreign(f"FOREIGN KEY ({quote(name)}) REFERENCES", schema, table, tail)
+
+
+def _of_constraint(text: str) -> Iterator[Foreign]:
+    found = _FOREIGN.fullmatch(text)
+    if found:
+        yield Foreign(found[1], *target_of(found[2]))
 
 
 def grantee(role: str) -> str:

@@ -12,7 +12,7 @@ from agent.host.postgres_catalog import Key, Raw, read_born_with, read_locked, r
 from agent.host.postgres_errors import LOCK_NOT_AVAILABLE, Refused
 from agent.host.postgres_scratch import Scratch
 from agent.host.postgres_session import Session
-from agent.host.postgres_spec import TableSpec
+from agent.host.postgres_spec import Foreign, TableSpec
 
 _AT_ONCE = 400
 """Tables made in one transaction: each takes some of the locks that a server has (max_locks_per_transaction)."""
@@ -95,6 +95,16 @@ class Tables:
             raise ResourceError(f"{spec.name.sql} is {raw['relation']}, not a table")
         return copy.deepcopy(raw)
 
+    def waiting(self, spec: TableSpec) -> list[Foreign]:
+        """Those of its foreign keys whose table is not there yet."""
+        keys = list(spec.foreign_keys())
+        if keys:
+            self._read({place for key in keys for place in spec.candidates(key)})
+        return [key for key in keys if not any(self._is_there(place) for place in spec.candidates(key))]
+
+    def _is_there(self, key: Key) -> bool:
+        return key in self._locked or self._actual[key] is not None
+
     def normal(self, spec: TableSpec) -> Raw:
         """The table as the server understands its declaration. Raises ResourceError where it does not."""
         if spec.fingerprint not in self._forms and spec.fingerprint not in self._errors:
@@ -113,10 +123,10 @@ class Tables:
         born_with = {*self._born_with.get("", ()), *self._born_with.get(name, ())}
         return SchemaInfo(
             (name, "") in self._usage,
-            tuple(role for role in spec.grants if (name, role) in self._usage),
+            tuple(role for role in spec.users if (name, role) in self._usage),
             tuple(sorted(born_with)),
         )
 
 
 def _pairs(spec: TableSpec) -> list[Key]:
-    return [(spec.name.schema, role) for role in ("", *spec.grants)]
+    return [(spec.name.schema, role) for role in ("", *spec.users)]

@@ -29,8 +29,9 @@ class PostgresTable(Resource, Prefetching, Undoable):
     The server is the judge of equality: the declared table is made in a transaction that is undone, and what the
     catalog says of it is compared with what it says of the real one. So every spelling of a type or an expression is
     as good as another. The order of columns counts only when the table is made; names of constraints never count,
-    those of indexes where they are declared. Its schema is made where it is missing, and whoever is granted something
-    on the table gets USAGE on the schema. All of a change is one transaction, and the plan shows its SQL.
+    those of indexes where they are declared. Its schema is made where it is missing, and its owner and whoever is
+    granted something on the table get USAGE on the schema. Where tables refer to one another in a circle, the last of
+    them that is made closes it. All of a change is one transaction, and the plan shows its SQL.
 
     Nothing is dropped or narrowed without `allow_destructive`, and a column is never narrowed, whatever is allowed,
     while a row holds a value that would be lost.
@@ -134,7 +135,7 @@ class PostgresTable(Resource, Prefetching, Undoable):
         del state["names"]
         if self.owner is None:
             del state["owner"]
-        state["schema_usage"] = sorted(self.grants)
+        state["schema_usage"] = sorted(self.spec.users)
         return state
 
     def read(self, host: Host) -> State | None:
@@ -190,7 +191,8 @@ class PostgresTable(Resource, Prefetching, Undoable):
     def _for_later(self, host: Host) -> list[Foreign]:
         """Its foreign keys that are made with a table which comes after it, as that needs this one."""
         named = {f"postgres_table:{name}" for name in self._referred()} - {self.id}
-        others = [each for each in host.declared if each.id in named and self in each._before(host)]
+        others = [each for each in host.declared if each.id in named] if named else []
+        others = [each for each in others if any(earlier.id == self.id for earlier in each._before(host))]
         return [key for other in others for key in self._to(host, other)]
 
     def summary(self, host: Host, change: Change) -> str:
@@ -227,7 +229,7 @@ class PostgresTable(Resource, Prefetching, Undoable):
         statements = self._statements(host, now, before)
         session = self._tables(host).session
         if before is None:
-            idle = read_idle_usage(session, self.table, self.grants)
+            idle = read_idle_usage(session, self.table, self.spec.users)
             statements += [
                 Statement(f"REVOKE USAGE ON SCHEMA {quote(self.table.schema)} FROM {quote(r)}") for r in idle
             ]
