@@ -76,6 +76,8 @@ class Resource:
     """Kinds of its own state that come before it without being named."""
     pending: ClassVar[str] = "changes first"
     """What is said of it to those whose state cannot be known before it was applied."""
+    previewed: ClassVar[tuple[str, ...]] = ()
+    """Attributes whose difference `preview` shows word for word, so that a plan need not list it as well."""
     looks_every: ClassVar[str] = "1h"
     """The default of `check_every`: rarely where events tell, more often where none does."""
 

@@ -84,7 +84,8 @@ def _attribute_lines(step: Step, style: Style, verbose: bool, brief: bool) -> It
     change = step.change
     assert change is not None
     if change.actual is not None and change.desired is not None:
-        changes = [each for one in change.attributes for each in _parts(one)]
+        previewed = step.entry.resource.previewed if step.preview else ()
+        changes = [each for one in change.attributes if one.attribute not in previewed for each in _parts(one)]
         width = min(40, max([8, *(len(each.attribute) for each in changes)]))
         for each in changes:
             if each.attribute != "content" or step.diff is None:

@@ -80,6 +80,7 @@ class Iptables(Resource, Prefetching, Groupable, Undoable):
         '[iptables.mail]\nchain = "INPUT"\nrules = ["-p tcp -m multiport --dports smtp,imaps -j ACCEPT"]\n'
     )
     needs_of_state: ClassVar[tuple[str, ...]] = ("apt",)
+    previewed: ClassVar[tuple[str, ...]] = (*FAMILIES, "foreign", "elsewhere")
 
     name: Annotated[str, Parsed(label_text), Doc("A label; it stands in the comment of every rule")]
     ensure: Annotated[Literal["present", "absent"], Doc("`absent`: its rules are gone, wherever they stood")] = (
