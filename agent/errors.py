@@ -62,12 +62,17 @@ class Problem:
 
 
 class DeclarationError(AgentError):
-    """The declarations are wrong; `problems` holds all of them, in the order of files and lines."""
+    """The declarations are wrong; `problems` holds all of them, in the order of files and lines.
+
+    `files` and `listings` (folder and pattern) are what was read: a change there may put it right.
+    """
 
     exit_status = 3
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
+        self.files: list[str] = []
+        self.listings: list[tuple[str, str]] = []
         count = len(problems)
         super().__init__(
             f"{count} {'error' if count == 1 else 'errors'} in the declarations; nothing was touched",

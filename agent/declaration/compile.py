@@ -33,9 +33,17 @@ def compile_site(path: Path, shipped: Path | None) -> tuple[Desired, Reader, dic
     """Read a site from its documents.
 
     Gives the desired state, the reader that knows every file it was made from, and the facts that were used.
-    Raises DeclarationError with everything that is wrong.
+    Raises DeclarationError with everything that is wrong, and with what was read to find that.
     """
     site = Loader(path, shipped).load()
+    try:
+        return _compiled(path, site)
+    except DeclarationError as error:
+        error.files, error.listings = list(site.reader.contents), list(site.reader.listings)
+        raise
+
+
+def _compiled(path: Path, site: Site) -> tuple[Desired, Reader, dict[str, Any]]:
     facts = Facts()
     renderer = Renderer(site.reader)
     values = Values(site, renderer, facts)

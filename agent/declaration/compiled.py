@@ -14,47 +14,108 @@ import os
 import stat
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import agent
 from agent.declaration.desired import Desired
 from agent.declaration.listing import files
+from agent.errors import DeclarationError, Problem
 from agent.facts import FACTS
 from agent.graph import Entry
+from agent.host.child import in_child
 from agent.host.secrets import SecretSource
 from agent.resources import kind_class
 from agent.secret import SecretText
 
 _SECRET = "\0secret"
+_RIGHT, _WRONG, _NOT_PLAIN = "right", "wrong", "not plain"
 _DIGEST = 32
 Key = tuple[Any, ...]
 
 
-def load(site: Path, shipped: Path | None, state_dir: Path, *, keep: bool = True) -> Desired:
+@dataclass(frozen=True)
+class Origin:
+    """What a desired state was made from: files (also those looked for in vain), and globs below folders."""
+
+    files: Sequence[str]
+    listings: Sequence[tuple[str, str]]
+
+
+def load(site: Path, shipped: Path | None, state_dir: Path) -> Desired:
     """The desired state of a site: from its compiled form where that is still true, else compiled now.
 
-    Raises DeclarationError where the site is wrong. `keep` writes the compiled form for the next time, where
-    `state_dir` can be written.
+    Raises DeclarationError where the site is wrong. The compiled form is written for the next time, where `state_dir`
+    can be written.
     """
-    path = state_dir / "compiled" / hashlib.blake2b(str(site).encode(), digest_size=8).hexdigest()
-    code = _code_key(shipped)
-    desired = _read(path, site, code)
-    if desired is None:
-        from agent.declaration.compile import compile_site
+    path, code = _place(site, state_dir), _code_key(shipped)
+    kept = _read(path, site, code)
+    return _desired(site, kept[3]) if kept is not None else _compile(site, shipped, path, code)[1]
 
-        desired, reader, used_facts = compile_site(site, shipped)
-        made_from = (
-            {name: None if content is None else _digest(content) for name, content in reader.contents.items()},
-            [(folder, pattern, found) for (folder, pattern), found in reader.listings.items()],
-            used_facts,
-        )
-        desired.fingerprint = _digest(repr((code, made_from)).encode()).hex()
-        if keep and not any(_holds_what_is_sensitive(entry.resource) for entry in desired.entries):
-            with contextlib.suppress(ValueError):  # a date: marshal does not know it
-                _write(path, marshal.dumps((code, str(site), marshal.dumps((*made_from, _plain(desired))))))
-    return desired
+
+def load_apart(site: Path, shipped: Path | None, state_dir: Path) -> tuple[Desired, Origin]:
+    """The same, and what it was made from; compiled in a child process, for who stays and has no use for the compiler.
+
+    Raises DeclarationError where the site is wrong, ResourceError where the child cannot do its work.
+    """
+    path, code = _place(site, state_dir), _code_key(shipped)
+    kept = _read(path, site, code)
+    if kept is not None:
+        contents, listings, _, plain = kept
+    else:
+        answer = marshal.loads(in_child(lambda: _answer(site, shipped, path, code)))
+        if answer[0] == _WRONG:
+            raise _problems(*answer[1:])
+        if answer[0] == _NOT_PLAIN:
+            (contents, listings, _), desired = _compile(site, shipped, path, code)
+            return desired, _origin(contents, listings)
+        contents, listings, _, plain = answer[1]
+    return _desired(site, plain), _origin(contents, listings)
+
+
+def _origin(contents: Mapping[str, Any], listings: Sequence[tuple[str, str, Any]]) -> Origin:
+    return Origin(list(contents), [(folder, pattern) for folder, pattern, _ in listings])
+
+
+def _answer(site: Path, shipped: Path | None, path: Path, code: Key) -> bytes:
+    """What the child says: the plain form, or what is wrong with the site."""
+    try:
+        made_from, desired = _compile(site, shipped, path, code)
+        return marshal.dumps((_RIGHT, (*made_from, _plain(desired))))
+    except DeclarationError as error:
+        problems = [problem.as_dict() for problem in error.problems]
+        return marshal.dumps((_WRONG, problems, error.files, error.listings))
+    except ValueError:  # a date: marshal does not know it
+        return marshal.dumps((_NOT_PLAIN,))
+
+
+def _problems(
+    problems: Sequence[Mapping[str, Any]], files: list[str], listings: list[tuple[str, str]]
+) -> DeclarationError:
+    error = DeclarationError([Problem(**problem) for problem in problems])
+    error.files, error.listings = files, listings
+    return error
+
+
+def _place(site: Path, state_dir: Path) -> Path:
+    return state_dir / "compiled" / hashlib.blake2b(str(site).encode(), digest_size=8).hexdigest()
+
+
+def _compile(site: Path, shipped: Path | None, path: Path, code: Key) -> tuple[Key, Desired]:
+    from agent.declaration.compile import compile_site
+
+    desired, reader, used_facts = compile_site(site, shipped)
+    made_from = (
+        {name: None if content is None else _digest(content) for name, content in reader.contents.items()},
+        [(folder, pattern, found) for (folder, pattern), found in reader.listings.items()],
+        used_facts,
+    )
+    desired.fingerprint = _digest(repr((code, made_from)).encode()).hex()
+    if not any(_holds_what_is_sensitive(entry.resource) for entry in desired.entries):
+        with contextlib.suppress(ValueError):  # a date: marshal does not know it
+            _write(path, marshal.dumps((code, str(site), marshal.dumps((*made_from, _plain(desired))))))
+    return made_from, desired
 
 
 def _holds_what_is_sensitive(resource: Any) -> bool:
@@ -82,7 +143,8 @@ def _code_key(shipped: Path | None) -> Key:
     return (agent.__version__, sys.version, str(shipped), _digest(repr(sorted(stamps)).encode()))
 
 
-def _read(path: Path, site: Path, code: Key) -> Desired | None:
+def _read(path: Path, site: Path, code: Key) -> Key | None:
+    """What is kept, where that is still true: contents, listings, facts, plain form."""
     data = _own_file(path)
     if _digest(data[_DIGEST:]) != data[:_DIGEST]:
         return None
@@ -92,8 +154,8 @@ def _read(path: Path, site: Path, code: Key) -> Desired | None:
         return None
     if kept_code != code or kept_site != str(site):
         return None
-    contents, listings, used_facts, plain = marshal.loads(payload)
-    return _desired(site, plain) if _still_true(contents, listings, used_facts) else None
+    kept: Key = marshal.loads(payload)
+    return kept if _still_true(*kept[:3]) else None
 
 
 def _own_file(path: Path) -> bytes:

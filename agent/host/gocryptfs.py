@@ -139,21 +139,26 @@ def _in_a_scope(path: str) -> list[str]:
 
 def options_in_use(path: str) -> list[str] | None:
     """The options that the daemon serving a mount was started with, sorted; None where it is not seen."""
-    for words in _daemons():
+    for _, words in _daemons():
         options, places = _parsed(words)
         if len(places) == 2 and places[1] == path:
             return options
     return None
 
 
-def _daemons() -> Iterator[list[str]]:
+def daemon_of(path: str) -> int | None:
+    """The process that serves a mount; None where it is not seen."""
+    return next((pid for pid, words in _daemons() if _parsed(words)[1][1:] == [path]), None)
+
+
+def _daemons() -> Iterator[tuple[int, list[str]]]:
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if (folder / "comm").read_bytes() == b"gocryptfs\n":
                 words = os.fsdecode((folder / "cmdline").read_bytes()).split("\0")[:-1]
                 if words:
                     words[-1] = os.path.normpath(os.path.join(os.readlink(folder / "cwd"), words[-1]))
-                    yield words
+                    yield int(folder.name), words
 
 
 def _parsed(words: Sequence[str]) -> tuple[list[str], list[str]]:

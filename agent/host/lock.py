@@ -13,7 +13,11 @@ from pathlib import Path
 
 from agent.errors import LockHeld, ResourceError
 
+RESIDENT = "agent watch"
+"""The purpose for which the resident agent holds it: for moments only, so that everybody waits for those."""
 _POLL = 0.2
+_MOMENT = 0.01
+_SOON = 50
 
 
 @contextmanager
@@ -35,7 +39,7 @@ def exclusive(
     except OSError as error:
         raise ResourceError(f"the lock {path} cannot be taken: {error.strerror}", hint="run it with sudo") from None
     try:
-        _take(fd, wait, progress, stopped)
+        _take(fd, purpose, wait, progress, stopped)
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps({"pid": os.getpid(), "since": time.time(), "purpose": purpose}).encode(), 0)
         yield
@@ -43,23 +47,35 @@ def exclusive(
         os.close(fd)
 
 
-def _take(fd: int, wait: bool, progress: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+def _take(fd: int, purpose: str, wait: bool, progress: Callable[[str], None], stopped: Callable[[], bool]) -> None:
     told = False
+    resident_waits = _SOON
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not wait:
+            if not wait and (purpose == RESIDENT or not _is_for(fd, RESIDENT)):
                 hint = "wait for it to end, or use --wait"
                 raise LockHeld(f"another run holds the lock: {_holder(fd)}", hint=hint) from None
             if stopped():
                 raise LockHeld(f"interrupted while waiting for {_holder(fd)}; nothing was touched") from None
+            if resident_waits > 0 and _is_for(fd, RESIDENT):
+                resident_waits -= 1
+                time.sleep(_MOMENT)
+                continue
             if not told:
                 progress(f"waiting for {_holder(fd)}")
                 told = True
             time.sleep(_POLL)
         else:
             return
+
+
+def _is_for(fd: int, purpose: str) -> bool:
+    try:
+        return bool(json.loads(os.pread(fd, 4096, 0))["purpose"] == purpose)
+    except (ValueError, KeyError, TypeError, OSError):
+        return False
 
 
 def _holder(fd: int) -> str:

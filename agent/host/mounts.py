@@ -8,7 +8,7 @@ import errno
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +45,12 @@ class Mounts:
     @cached_property
     def all(self) -> list[Mount]:
         """The mounts in the order in which they were made."""
-        return [_mount(line) for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
+        return self.parsed(Path("/proc/self/mountinfo").read_bytes().splitlines())
+
+    @staticmethod
+    def parsed(lines: Sequence[bytes]) -> list[Mount]:
+        """The mounts that these lines of mountinfo tell of."""
+        return [_mount(line) for line in lines]
 
     def at(self, path: str) -> Mount | None:
         """What is mounted at exactly this path, and is seen there: the last one of several."""

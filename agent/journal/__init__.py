@@ -89,14 +89,18 @@ class Journal:
 
     # Runs
 
-    def begin(self, mode: str, site: Path) -> int:
-        """A new run; gives its number. Only while the lock is held: a run that is still open was cut off."""
+    def begin(self, mode: str, site: Path, *, flush: bool = True) -> int:
+        """A new run; gives its number. Only while the lock is held: a run that is still open was cut off.
+
+        Without `flush` it is on the disk with its first intent.
+        """
         self._db.write("UPDATE run SET outcome = 'cut off' WHERE outcome = 'running'")
         row = self._db.write(
             "INSERT INTO run (started, mode, site, pid, outcome) VALUES (?, ?, ?, ?, 'running')",
             (time.time(), mode, str(site), os.getpid()),
         )
-        self._db.commit()
+        if flush:
+            self._db.commit()
         return int(row.lastrowid or 0)
 
     def end(self, run: int, outcome: str, summary: Mapping[str, int]) -> None:

@@ -1,0 +1,110 @@
+"""When to act: bursts are folded, and who fights over a resource meets with ever longer pauses.
+
+Pure logic; the time is handed in, in seconds of a monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+FOLD = 0.005
+"""Seconds that an event waits for those that come with it: an editor, a package manager, `rm -r`."""
+LONGEST_FOLD = 0.05
+FREE = 8
+"""Repairs of one resource within `WINDOW` that are made at once; from then on it is contested."""
+WINDOW = 60.0
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 300.0
+
+
+@dataclass(slots=True)
+class _Contest:
+    """What is known of one resource: when it was repaired lately, and how long the next repair is put off."""
+
+    repairs: deque[float] = field(default_factory=deque)
+    failures: int = 0
+    pause: float = 0.0
+    last: float = 0.0
+
+
+class Calm:
+    """Which resources are to be looked at, and when."""
+
+    def __init__(self, free: int = FREE) -> None:
+        self._free = free
+        self._due: dict[str, float] = {}
+        self._since: float | None = None
+        self._contests: dict[str, _Contest] = {}
+
+    def touch(self, keys: Iterable[str], now: float) -> None:
+        """An event concerned these."""
+        for key in keys:
+            contest = self._contests.get(key)
+            earliest = contest.last + contest.pause if contest is not None else 0.0
+            due = max(now + FOLD, earliest)
+            if earliest <= now:
+                self._since = now if self._since is None else self._since
+                due = min(due, self._since + LONGEST_FOLD)
+            self._due[key] = due if earliest <= now else max(self._due.get(key, 0.0), due)
+
+    def put_off(self, keys: Iterable[str], now: float, pause: float) -> None:
+        """Look at these later, whatever happens meanwhile."""
+        for key in keys:
+            self._due[key] = now + pause
+
+    def next_due(self) -> float | None:
+        """When the first of them is due."""
+        return min(self._due.values(), default=None)
+
+    def take(self, now: float) -> list[str]:
+        """Those that are due."""
+        due = [key for key, when in self._due.items() if when <= now]
+        for key in due:
+            del self._due[key]
+        if not any(when <= now + LONGEST_FOLD for when in self._due.values()):
+            self._since = None
+        return due
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """These are no longer declared."""
+        for key in keys:
+            self._due.pop(key, None)
+            self._contests.pop(key, None)
+
+    def repaired(self, key: str, now: float) -> bool:
+        """It was put right; gives whether it is contested from now on, and was not before."""
+        contest = self._contests.setdefault(key, _Contest())
+        while contest.repairs and contest.repairs[0] <= now - max(WINDOW, 4 * contest.pause):
+            contest.repairs.popleft()
+        if not contest.repairs:
+            contest.pause = 0.0
+        contest.repairs.append(now)
+        contest.last, contest.failures = now, 0
+        if len(contest.repairs) <= self._free:
+            contest.pause = 0.0
+            return False
+        begins = contest.pause == 0.0
+        contest.pause = min(LONGEST_PAUSE, contest.pause * 2 or FIRST_PAUSE)
+        return begins
+
+    def failed(self, key: str, now: float) -> float:
+        """It could not be put right; gives the seconds after which it is tried again."""
+        contest = self._contests.setdefault(key, _Contest())
+        contest.failures += 1
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(contest.failures - 1, 20))
+        contest.last, contest.pause = now, pause
+        self._due[key] = now + pause
+        return pause
+
+    def settled(self, key: str) -> None:
+        """It was found in its desired state: what failed before is forgotten."""
+        contest = self._contests.get(key)
+        if contest is not None and contest.failures:
+            contest.failures, contest.pause = 0, 0.0
+
+    def is_contested(self, key: str) -> bool:
+        """Whether somebody else keeps changing it back."""
+        contest = self._contests.get(key)
+        return contest is not None and len(contest.repairs) > self._free and contest.pause > 0.0
