@@ -14,13 +14,17 @@ import agent
 from agent.errors import AgentError, UsageError
 
 _COMMANDS = {
+    "account": "Add, list, change and remove mail accounts",
     "apply": "Bring this host to its desired state, or show what differs (--check)",
     "completion": "Print the completion script for a shell",
     "confirm": "Keep the new firewall rules that `apply --confirm` waits for",
+    "dns": "Print the DNS records that the site needs, as a zone file",
     "docs": "Print the reference of a kind's fields or a state's parameters",
     "doctor": "Run the acceptance checks that the site's states declare",
     "graph": "Draw the dependency graph",
+    "init": "Write a first site",
     "log": "Show the journal: runs, what they changed, and why",
+    "seal": "Encrypt mail to its recipient, as a filter or between Postfix and Dovecot",
     "show": "Show the compiled desired state",
     "status": "Show what is in desired state, what drifted and what was repaired",
     "validate": "Read and type-check the whole site, without touching the host",

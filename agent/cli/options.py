@@ -91,6 +91,18 @@ def shipped_states() -> Path | None:
     return None
 
 
+def shipped_site() -> Path:
+    """The site that comes with the program, from which a first one is made."""
+    package = Path(__file__).parent.parent
+    places = (package / "shipped-site.toml", package.parent / "site.toml", _PACKAGED_STATES.parent / "site.toml")
+    return next(path for path in places if path.is_file())
+
+
+def default_site() -> Path:
+    """Where the site is unless told otherwise."""
+    return _DEFAULT_SITE
+
+
 def common_options(function: Function) -> Function:
     """Add the common options to a command; it gets them as one argument `common`."""
 
