@@ -23,6 +23,7 @@ LEVELS = {
     "agent.journal": 4,
     "agent.engine": 5,
     "agent.report": 5,
+    "agent.mail": 5,
     "agent.watch": 5,
     "agent.cli": 6,
     "agent.__main__": 6,

@@ -1,0 +1,33 @@
+"""The accounts of a site with what is to be said of their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from typing import Any
+
+from agent.host.keytable import Wanted, resolved
+from agent.host.pgpkeys import day
+from agent.mail.accounts_keys import problem, warning
+from agent.mail.accounts_site import Account
+
+
+def rows(accounts: Sequence[Account]) -> list[dict[str, Any]]:
+    """One row for each account; gpg takes all keys apart in one go."""
+    tables = [{"file": each.key} | ({"fingerprint": each.fingerprint} if each.fingerprint else {}) for each in accounts]
+    return [_row(each, wanted) for each, wanted in zip(accounts, resolved(tables), strict=True)]
+
+
+def _row(account: Account, wanted: Wanted) -> dict[str, Any]:
+    key = wanted.key
+    until = key.usable_until if key is not None else inf
+    return {
+        "email": account.email,
+        "aliases": list(account.aliases),
+        "key": account.key,
+        "fingerprint": wanted.fingerprint or account.fingerprint,
+        "expires": None if until == inf else day(until),
+        "problem": wanted.problem or (problem(key, account.email) if key is not None else "there is no key") or None,
+        "warning": (warning(key) or None) if key is not None else None,
+        "source": account.source,
+    }
