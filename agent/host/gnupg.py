@@ -19,10 +19,11 @@ from agent.errors import Missing, ResourceError
 from agent.host.keyblocks import Block
 from agent.host.paths import DIRECTORY, refused
 from agent.host.pgpkeys import TRUST, Key, parsed
-from agent.host.run import Result, failure, run
+from agent.host.run import Result, failure, observe, run
 
 _QUIET = ("--batch", "--no-tty", "--quiet", "--no-options", "--no-permission-warning", "--no-auto-check-trustdb")
-_RINGS = ("pubring.kbx", "pubring.gpg", "public-keys.d/pubring.db")
+RINGS = ("pubring.kbx", "pubring.gpg", "public-keys.d/pubring.db")
+"""Where a home keeps its public keys."""
 _PRIVATE = "private-keys-v1.d"
 _SHOWN_KEPT = 32
 _shown: OrderedDict[bytes, dict[str, Key]] = OrderedDict()
@@ -42,7 +43,7 @@ class Gnupg:
 
 
 def _listing(home: str) -> dict[str, Key]:
-    if not any(os.path.exists(os.path.join(home, ring)) for ring in _RINGS):
+    if not any(os.path.exists(os.path.join(home, ring)) for ring in RINGS):
         return {}  # gpg would make one
     # Without a trustdb gpg would make that, too; then nothing is trusted.
     trust = [] if os.path.exists(os.path.join(home, "trustdb.gpg")) else ["--trust-model", "always"]
@@ -55,10 +56,24 @@ def _listing(home: str) -> dict[str, Key]:
     return parsed(result.stdout)
 
 
+def listed(home: str) -> dict[str, Key]:
+    """All public keys of a home, by fingerprint, as whoever runs this may read them; nothing is written or started.
+
+    For a resident process with little memory: without `sh`, and without a look at trust.
+    """
+    if not any(os.path.exists(os.path.join(home, ring)) for ring in RINGS):
+        return {}
+    words = ["--no-autostart", "--lock-never", "--trust-model", "always", "--with-colons", "--list-keys"]
+    result = observe(["gpg", "--homedir", home, *_QUIET, *words])
+    if not result.ended_well:
+        raise failure(f"gpg --homedir {home} --list-keys", result)
+    return parsed(result.stdout)
+
+
 def _gpg(
     home: str, words: Sequence[str], *, user: str | None = None, stdin: bytes = b"", agent: bool = False
 ) -> Result:
-    keyboxd = os.path.exists(os.path.join(home, _RINGS[2]))
+    keyboxd = os.path.exists(os.path.join(home, RINGS[2]))
     alone = [] if agent or keyboxd else ["--no-autostart"]
     command = ["gpg", "--homedir", home, *_QUIET, *alone, *words]
     try:

@@ -36,6 +36,7 @@ class Key:
     private: bool
     trust: str
     signed: int = 0
+    disabled: bool = False
     uids: dict[str, bool] = field(default_factory=dict)
     subkeys: dict[str, Part] = field(default_factory=dict)
 
@@ -110,7 +111,7 @@ def parsed(listing: str) -> dict[str, Key]:
         if fields[0] in ("pub", "sec"):
             part = _part(fields)
             trust = _LETTERS.get(fields[8][:1], "unknown")
-            keys.append(Key(part, fields[0] == "sec", trust))
+            keys.append(Key(part, fields[0] == "sec", trust, disabled="D" in fields[11]))
         elif not keys:
             continue
         elif fields[0] in ("sub", "ssb"):

@@ -1,0 +1,146 @@
+"""Handing sealed messages on by LMTP (RFC 2033), over a connection that is kept from one message to the next."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+_TIMEOUT = 600.0
+_LONGEST_REPLY = 64 * 1024
+_LAST_LINE = re.compile(rb"[2-5]\d\d(?: |\r?\n)")
+
+
+class Unavailable(Exception):
+    """The next server does not answer as it should; the message may or may not have been taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """MAIL FROM as it came: the path with its angle brackets, and what was said of the message."""
+
+    path: bytes
+    eight_bit: bool = False
+    utf8: bool = False
+
+
+class Onward:
+    """The next LMTP server, on a unix socket."""
+
+    def __init__(self, socket: str) -> None:
+        self._socket = socket
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._offers: set[bytes] = set()
+
+    async def deliver(self, sender: Sender, recipient: bytes, pieces: Iterable[bytes]) -> bytes:
+        """Hand a message on; the reply is the server's own, word by word. Raises Unavailable.
+
+        `recipient` is the path with its angle brackets; `pieces` must not need dots doubled.
+        """
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                return await self._deliver(sender, recipient, pieces)
+        except (OSError, EOFError, ValueError, TimeoutError) as error:
+            await self.close()
+            raise Unavailable(f"{self._socket}: {error or type(error).__name__}") from None
+        except BaseException:
+            await self.close()  # half a message must never be taken for a whole one
+            raise
+
+    async def _deliver(self, sender: Sender, recipient: bytes, pieces: Iterable[bytes]) -> bytes:
+        refused = await self._mail(sender)
+        if refused is None:
+            reply = await self._ask(b"RCPT TO:" + recipient)
+            refused = reply if reply[:1] != b"2" else None
+        if refused is None:
+            reply = await self._ask(b"DATA")
+            refused = reply if reply[:1] != b"3" else None
+        if refused is not None:
+            await self._ask(b"RSET")
+            return refused
+        assert self._streams is not None
+        writer = self._streams[1]
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        writer.write(b".\r\n")
+        return await self._reply()
+
+    async def _mail(self, sender: Sender) -> bytes | None:
+        """Begin a message, over a new connection where the last one was closed; the reply if it is refused."""
+        kept = self._streams is not None
+        try:
+            await self._connect()
+            reply = await self._ask(self._mail_command(sender))
+            if reply[:3] != b"421":
+                return None if reply[:1] == b"2" else reply
+        except (OSError, EOFError):
+            if not kept:
+                raise
+        else:
+            if not kept:
+                return reply
+        await self.close()
+        await self._connect()
+        reply = await self._ask(self._mail_command(sender))
+        return None if reply[:1] == b"2" else reply
+
+    def _mail_command(self, sender: Sender) -> bytes:
+        words = [b"MAIL FROM:" + sender.path]
+        if sender.eight_bit and b"8BITMIME" in self._offers:
+            words.append(b"BODY=8BITMIME")
+        if sender.utf8 and b"SMTPUTF8" in self._offers:
+            words.append(b"SMTPUTF8")
+        return b" ".join(words)
+
+    async def _connect(self) -> None:
+        if self._streams is not None:
+            return
+        self._streams = await asyncio.open_unix_connection(self._socket, limit=_LONGEST_REPLY)
+        greeting = await self._reply()
+        if greeting[:1] != b"2":
+            raise OSError(greeting.decode(errors="replace").strip())
+        offers = await self._ask(b"LHLO localhost")
+        if offers[:1] != b"2":
+            raise OSError(offers.decode(errors="replace").strip())
+        self._offers = {line[4:].split(b" ")[0].strip().upper() for line in offers.splitlines()}
+
+    async def _ask(self, command: bytes) -> bytes:
+        assert self._streams is not None
+        self._streams[1].write(command + b"\r\n")
+        return await self._reply()
+
+    async def _reply(self) -> bytes:
+        """A whole reply, without its last line end. Raises EOFError, OSError, ValueError where it is none."""
+        assert self._streams is not None
+        lines: list[bytes] = []
+        while sum(map(len, lines)) < _LONGEST_REPLY:
+            line = await self._streams[0].readuntil(b"\n")
+            lines.append(line)
+            if _LAST_LINE.match(line):
+                return b"".join(lines).rstrip(b"\r\n")
+            if not re.match(rb"[2-5]\d\d-", line):
+                break
+        raise ValueError("its reply is not LMTP")
+
+    async def close(self) -> None:
+        """End the connection."""
+        if self._streams is None:
+            return
+        writer, self._streams = self._streams[1], None
+        with contextlib.suppress(OSError):
+            writer.transport.abort()
+
+
+def stuffed(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Double the dots that begin lines, end the last line, as SMTP wants it (RFC 5321, section 4.5.2)."""
+    before = b"\r\n"
+    for piece in pieces:
+        if piece:
+            text = before + piece
+            yield text.replace(b"\r\n.", b"\r\n..")[len(before) :]
+            before = text[-2:]
+    if before != b"\r\n":
+        yield b"\r\n"
