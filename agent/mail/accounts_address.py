@@ -19,6 +19,10 @@ def address(text: str) -> str:
 
     It becomes the name of files and folders and stands in tables of other programs, so it is made of few characters.
     """
+    if not text.isascii():  # before anything is put into lower case: the Kelvin sign would become a "k"
+        raise UsageError(
+            f"{_quoted(text)} has other letters than a to z", hint='a domain is written in its "xn--" form'
+        )
     local, at, domain = text.lower().rpartition("@")
     if not at or not local:
         raise UsageError(f"{_quoted(text)} is not a mail address", hint='write all of it: "name@domain"')
@@ -34,8 +38,8 @@ def address(text: str) -> str:
         )
     try:
         hostname(domain)
-    except ValueError as error:
-        raise UsageError(f"{_quoted(text)}: {error}") from None
+    except ValueError:
+        raise UsageError(f'{_quoted(text)}: what stands behind the "@" is not a domain') from None
     if domain.endswith("."):
         raise UsageError(f'{_quoted(text)} ends with a "."')
     if len(local) > _LONGEST_LOCAL or len(local) + 1 + len(domain) > _LONGEST:
