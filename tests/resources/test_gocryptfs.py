@@ -568,3 +568,27 @@ def test_problems(fields: dict[str, Any], said: str) -> None:
 def test_parsing_of_a_daemon() -> None:
     words = "-fg -notifypid=7 -q -ro --ko noexec -extpass secret -masterkey=aa -- /c /m"
     assert gocryptfs._parsed(["gocryptfs", *words.split(" ")]) == (["-ko=noexec", "-ro"], ["/c", "/m"])
+
+
+USER_AT_WORK = """
+import os, sys
+os.chdir(sys.argv[1])
+os.setgroups([]), os.setgid(int(sys.argv[2])), os.setuid(int(sys.argv[2]))
+for i in range(300):
+    os.close(os.open(f"f{i}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    assert os.stat(f"f{i}").st_uid == os.getuid()
+    os.rename(f"f{i}", f"g{i}")
+    os.unlink(f"g{i}")
+"""
+
+
+def test_users_at_the_same_time_keep_their_own_rights(declared: Gocryptfs, converge: Converge) -> None:
+    converge(declared)
+    users = []
+    for user in (2001, 2002, 2003):
+        folder = f"{declared.name}/{user}"
+        os.mkdir(folder, 0o700)
+        os.chown(folder, user, user)
+        words = ["/usr/bin/python3", "-I", "-c", USER_AT_WORK, folder, str(user)]
+        users.append(subprocess.Popen(words, stderr=subprocess.PIPE, text=True))
+    assert [user.communicate()[1] for user in users] == ["", "", ""]
