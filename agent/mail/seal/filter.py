@@ -21,7 +21,7 @@ async def _seal(home: str, fingerprint: str, source: BinaryIO, target: BinaryIO)
     sealing = Sealing(home, fingerprint, None, None)
     stream = Stream([sealing], None)
     try:
-        await sealing.start()
+        sealing.start()
         while data := await asyncio.to_thread(source.read, _CHUNK):
             await stream.feed(data)
         await stream.end()

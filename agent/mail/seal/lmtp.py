@@ -191,36 +191,52 @@ class Sealer(LMTP):
         shared = self._shared
         targets = [_Target(path, Sealing(shared.keys.home, key, shared.folder, b"\r\n")) for path, key in recipients]
         stream = Stream([target.sealing for target in targets], shared.folder, b"\r\n")
+        offered: asyncio.Task[bytes] | None = None
         try:
             for target in targets:
-                await target.sealing.start()
+                target.sealing.start()
             await self.push("354 End data with <CR><LF>.<CR><LF>")
             async for piece in content(self._reader):
                 self._reset_timeout()
                 await stream.feed(piece)
+            # While gpg works the next server looks at the envelope.
+            offered = self.loop.create_task(self._onward.offer(sender, targets[0].path))
             problem = await _ended(stream)
             for target in targets:
                 self._reset_timeout()
-                await self._answer(problem or await self._hand_on(sender, target, stream))
+                offered = offered or self.loop.create_task(self._onward.offer(sender, target.path))
+                await self._answer(problem or await self._hand_on(offered, target, stream))
+                if not problem:
+                    await _settled(offered)
+                    offered = None
         finally:
+            if offered is not None:
+                offered.cancel()
+                await _settled(offered)
+                await self._onward.close()
             stream.close()
             for target in targets:
                 await target.sealing.close()
 
-    async def _hand_on(self, sender: Sender, target: _Target, stream: Stream) -> bytes:
+    async def _hand_on(self, offered: asyncio.Task[bytes], target: _Target, stream: Stream) -> bytes:
         """The verdict on the message for one recipient."""
+        problem = b"451 4.3.0 the message could not be sealed"
         try:
             if stream.already is None:
                 await target.sealing.finish()
-            # What gpg and the frame make has no line that begins with a dot.
-            pieces = stream.sealed(target.sealing)
-            verdict = await self._onward.deliver(sender, target.path, stuffed(pieces) if stream.already else pieces)
-        except ResourceError as error:
-            _log(f"to={_shown(target.path)}: {error}")
-            return b"451 4.3.0 the message could not be sealed"
+            verdict = await offered
+            if not verdict:
+                # What gpg and the frame make has no line that begins with a dot.
+                pieces = stream.sealed(target.sealing)
+                verdict = await self._onward.send(stuffed(pieces) if stream.already else pieces)
         except Unavailable as error:
             _log(f"to={_shown(target.path)}: {error}")
             return b"451 4.4.1 the server that stores mail does not answer"
+        except (ResourceError, OSError) as error:
+            _log(f"to={_shown(target.path)}: {error}")
+            await _settled(offered)
+            await self._onward.close()  # it waits for this message
+            return problem
         how = "sealed before" if stream.already else "sealed"
         _log(f"to={_shown(target.path)} size={stream.size} {how}: {_shown(verdict)}")
         return verdict
@@ -228,6 +244,13 @@ class Sealer(LMTP):
     async def _answer(self, verdict: bytes) -> None:
         self._writer.write(verdict + b"\r\n")
         await self._writer.drain()
+
+
+async def _settled(offered: asyncio.Task[bytes]) -> None:
+    """Wait for the end of what was offered; whether it failed was told already."""
+    await asyncio.wait([offered])
+    if not offered.cancelled():
+        offered.exception()
 
 
 async def _ended(stream: Stream) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 
 _TIMEOUT = 600.0
@@ -34,14 +34,44 @@ class Onward:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._offers: set[bytes] = set()
 
-    async def deliver(self, sender: Sender, recipient: bytes, pieces: Iterable[bytes]) -> bytes:
-        """Hand a message on; the reply is the server's own, word by word. Raises Unavailable.
+    async def offer(self, sender: Sender, recipient: bytes) -> bytes:
+        """Begin a message, which may still be given up by `close`; nothing, or the reply where it is refused.
 
-        `recipient` is the path with its angle brackets; `pieces` must not need dots doubled.
+        `recipient` is the path with its angle brackets. Raises Unavailable.
         """
+        async with self._guarded():
+            kept = self._streams is not None
+            try:
+                reply = await self._offer(sender, recipient)
+            except (OSError, EOFError):
+                if not kept:
+                    raise
+                reply = b"421 "
+            if kept and reply[:3] == b"421":  # the connection was closed since the last message
+                await self.close()
+                reply = await self._offer(sender, recipient)
+            return reply
+
+    async def send(self, pieces: Iterable[bytes]) -> bytes:
+        """Hand over the message that was begun; the reply is the server's own, word by word. Raises Unavailable.
+
+        `pieces` must not need dots doubled.
+        """
+        async with self._guarded():
+            if self._streams is None:
+                raise EOFError("the connection was lost")
+            writer = self._streams[1]
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+            writer.write(b".\r\n")
+            return await self._reply()
+
+    @contextlib.asynccontextmanager
+    async def _guarded(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(_TIMEOUT):
-                return await self._deliver(sender, recipient, pieces)
+                yield
         except (OSError, EOFError, ValueError, TimeoutError) as error:
             await self.close()
             raise Unavailable(f"{self._socket}: {error or type(error).__name__}") from None
@@ -49,43 +79,27 @@ class Onward:
             await self.close()  # half a message must never be taken for a whole one
             raise
 
-    async def _deliver(self, sender: Sender, recipient: bytes, pieces: Iterable[bytes]) -> bytes:
-        refused = await self._mail(sender)
-        if refused is None:
-            reply = await self._ask(b"RCPT TO:" + recipient)
-            refused = reply if reply[:1] != b"2" else None
-        if refused is None:
-            reply = await self._ask(b"DATA")
-            refused = reply if reply[:1] != b"3" else None
-        if refused is not None:
-            await self._ask(b"RSET")
-            return refused
-        assert self._streams is not None
-        writer = self._streams[1]
-        for piece in pieces:
-            writer.write(piece)
-            await writer.drain()
-        writer.write(b".\r\n")
-        return await self._reply()
-
-    async def _mail(self, sender: Sender) -> bytes | None:
-        """Begin a message, over a new connection where the last one was closed; the reply if it is refused."""
-        kept = self._streams is not None
-        try:
-            await self._connect()
-            reply = await self._ask(self._mail_command(sender))
-            if reply[:3] != b"421":
-                return None if reply[:1] == b"2" else reply
-        except (OSError, EOFError):
-            if not kept:
-                raise
-        else:
-            if not kept:
-                return reply
-        await self.close()
+    async def _offer(self, sender: Sender, recipient: bytes) -> bytes:
         await self._connect()
-        reply = await self._ask(self._mail_command(sender))
-        return None if reply[:1] == b"2" else reply
+        commands = [self._mail_command(sender), b"RCPT TO:" + recipient, b"DATA"]
+        if b"PIPELINING" in self._offers:
+            self._send(b"\r\n".join(commands))
+            replies = [await self._reply() for _ in commands]
+            refused = next((reply for reply in replies[:2] if reply[:1] != b"2"), b"")
+            if refused and replies[2][:1] == b"3":
+                await self.close()  # it waits for a message that is for nobody
+        else:
+            for command in commands:
+                self._send(command)
+                replies = [await self._reply()]
+                refused = b"" if replies[0][:1] in b"23" else replies[0]
+                if refused:
+                    break
+        refused = refused or (b"" if replies[-1][:1] == b"3" else replies[-1])
+        if refused and self._streams is not None:
+            self._send(b"RSET")
+            await self._reply()
+        return refused
 
     def _mail_command(self, sender: Sender) -> bytes:
         words = [b"MAIL FROM:" + sender.path]
@@ -102,15 +116,15 @@ class Onward:
         greeting = await self._reply()
         if greeting[:1] != b"2":
             raise OSError(greeting.decode(errors="replace").strip())
-        offers = await self._ask(b"LHLO localhost")
+        self._send(b"LHLO localhost")
+        offers = await self._reply()
         if offers[:1] != b"2":
             raise OSError(offers.decode(errors="replace").strip())
         self._offers = {line[4:].split(b" ")[0].strip().upper() for line in offers.splitlines()}
 
-    async def _ask(self, command: bytes) -> bytes:
+    def _send(self, command: bytes) -> None:
         assert self._streams is not None
         self._streams[1].write(command + b"\r\n")
-        return await self._reply()
 
     async def _reply(self) -> bytes:
         """A whole reply, without its last line end. Raises EOFError, OSError, ValueError where it is none."""

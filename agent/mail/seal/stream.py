@@ -54,10 +54,10 @@ class Sealing:
         self._pipe: GpgPipe | None = None
         self._problem = ""
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Start gpg; what is wrong with it shows in `finish`."""
         try:
-            self._pipe = await GpgPipe.start(self._home, self._fingerprint, self.spool.take)
+            self._pipe = GpgPipe(self._home, self._fingerprint, self.spool.take)
         except ResourceError as error:
             self._problem = str(error)
 
@@ -65,6 +65,11 @@ class Sealing:
         """Encrypt a piece."""
         if self._pipe is not None:
             await self._pipe.write(data)
+
+    def close_input(self) -> None:
+        """There is no more to encrypt."""
+        if self._pipe is not None:
+            self._pipe.close_input()
 
     async def finish(self) -> None:
         """Wait until all is encrypted. Raises CommandFailed where it is not."""
@@ -116,6 +121,8 @@ class Stream:
             await self._begin(complete=True)
         if self.frame is not None:
             await self._pass(self.frame.closing)
+            for sealing in self._sealings:
+                sealing.close_input()
         if self._lost:
             raise CommandFailed(self._lost)
 
