@@ -18,13 +18,14 @@ class At:
 
 @dataclass(frozen=True, slots=True)
 class Below:
-    """All that lies in this folder, at any depth; with `names` only what one of these names leads to.
+    """All that lies in this folder, at any depth unless not `deep`; with `names` only what one of these leads to.
 
     `UNIT` as a name stands for `UNIT` itself and for what begins with `UNIT.`, such as `UNIT.d`.
     """
 
     path: str
     names: tuple[str, ...] = ()
+    deep: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ _COMMANDS = {
     "show": "Show the compiled desired state",
     "status": "Show what is in desired state, what drifted and what was repaired",
     "validate": "Read and type-check the whole site, without touching the host",
+    "watch": "Stay, and repair drift as it happens",
 }
 
 

@@ -104,7 +104,9 @@ class Calm:
         if contest is not None and contest.failures:
             contest.failures, contest.pause = 0, 0.0
 
-    def is_contested(self, key: str) -> bool:
+    def is_contested(self, key: str, now: float) -> bool:
         """Whether somebody else keeps changing it back."""
         contest = self._contests.get(key)
-        return contest is not None and len(contest.repairs) > self._free and contest.pause > 0.0
+        if contest is None or len(contest.repairs) <= self._free:
+            return False
+        return contest.last > now - max(WINDOW, 4 * contest.pause)

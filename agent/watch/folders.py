@@ -143,6 +143,8 @@ class Folders:
 
     def _of_tree(self, root: str, path: str) -> Iterator[str]:
         for below, key in self._trees.get(root, ()):
+            if not below.deep and os.path.dirname(path) != root:
+                continue
             if not below.names:
                 if path not in self._owners:
                     yield key
@@ -190,7 +192,7 @@ class Folders:
         folder.content = True
         folder.trees = tuple(dict.fromkeys((*folder.trees, *trees)))
         self._arm(path)
-        if folder.number is None:
+        if folder.number is None or not any(source.deep for root in trees for source, _ in self._trees.get(root, ())):
             return
         try:
             with os.scandir(path) as entries:

@@ -1,0 +1,86 @@
+"""Questions to the resident agent over a unix socket that only root can reach: one JSON line each way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+_LIMIT = 5.0
+_LONGEST_QUESTION = 4096
+_CREDENTIALS = struct.Struct("3i")
+
+Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+class Answering:
+    """The agent's side: `fileno` is readable when somebody asks."""
+
+    def __init__(self, path: Path, answer: Answer) -> None:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._path, self._answer = path, answer
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()  # of an agent that was killed; who holds the lock of residence is alone
+        old = os.umask(0o177)
+        try:
+            self._socket.bind(str(path))
+        finally:
+            os.umask(old)
+        self._socket.listen(16)
+        self._socket.setblocking(False)
+
+    def fileno(self) -> int:
+        """The file descriptor, for a selector."""
+        return self._socket.fileno()
+
+    def serve(self) -> None:
+        """Answer whoever asks now. Nobody can hold the agent up for longer than it takes them to ask."""
+        with contextlib.suppress(OSError, ValueError):
+            connection, _ = self._socket.accept()
+            with connection:
+                connection.settimeout(_LIMIT / 10)
+                if _asker(connection) in (0, os.geteuid()):
+                    question = json.loads(_line(connection))
+                    connection.settimeout(_LIMIT)
+                    connection.sendall(json.dumps(self._answer(question), default=str).encode() + b"\n")
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._socket.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+
+def ask(path: Path, question: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the resident agent says; None where none runs, or none answers in time."""
+    with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as way:
+        way.settimeout(_LIMIT)
+        way.connect(str(path))
+        way.sendall(json.dumps(question).encode() + b"\n")
+        with way.makefile("rb") as lines:
+            found = json.loads(lines.readline())
+            return found if isinstance(found, dict) else None
+    return None
+
+
+def _line(connection: socket.socket) -> bytes:
+    data = b""
+    while not data.endswith(b"\n") and len(data) < _LONGEST_QUESTION:
+        part = connection.recv(_LONGEST_QUESTION)
+        if not part:
+            break
+        data += part
+    return data
+
+
+def _asker(connection: socket.socket) -> int:
+    """The user at the other end (SO_PEERCRED in unix(7))."""
+    given = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    uid: int = _CREDENTIALS.unpack(given)[1]
+    return uid

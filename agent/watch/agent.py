@@ -1,0 +1,284 @@
+"""The resident agent: arms all sources, brings the host to its desired state, and keeps it there.
+
+One thread and one wait. An event, a timer or a signal ends the wait; what they concern is looked at once `Calm` says
+that it is time, in one round of the engine. The sources are armed before the first look, so nothing falls between.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from agent.engine import Places, Report, Watcher
+from agent.engine.resident import Resident
+from agent.engine.step import BLOCKED, DONE, FAILED, PLANNED, Step
+from agent.errors import AgentError, LockHeld
+from agent.host.aptlock import LOCKS, holder
+from agent.host.asking import Answering
+from agent.host.supervisor import tell, tell_reloading, watchdog_period
+from agent.watch.calm import Calm
+from agent.watch.events import BLIND, SITE, Events
+from agent.watch.folders import News
+from agent.watch.signals import Signals
+from agent.watch.site import Load, Site
+from agent.watch.state import State
+from agent.watch.tell import Teller
+from agent.watch.timers import Timers
+
+SOCKET = "agent.sock"
+_QUICK = frozenset(("file", "block", "link", "directory"))
+"""Kinds that are looked at within microseconds; they need not wait for what starts programs."""
+_SETTLING = 0.1
+"""Seconds for which the site's files have to be left alone before they are read: people save several."""
+_LOCK_PAUSE = 0.1
+_APT_PAUSE = 1.0
+_LONG_STEP = 3600
+"""Seconds that systemd's watchdog is given for a round that may install packages or start services."""
+_TROUBLE_PAUSE = 10.0
+
+
+class Agent:
+    """One site on one host, for as long as the process lives."""
+
+    def __init__(
+        self,
+        load: Load,
+        places: Places,
+        teller: Teller,
+        *,
+        events: Events | None = None,
+        calm: Calm | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._teller, self._clock, self._places = teller, clock, places
+        self._calm = calm or Calm()
+        self._events = events or Events()
+        self._site = Site(load)
+        self.state = State(lambda id: self._calm.is_contested(id, clock()))
+        watcher = Watcher(ended=self._ended, reads_again=self._reads_again)
+        self._resident = Resident(self._site.desired, places, teller.info, watcher)
+        self._timers = Timers((), 0.0)
+        self._ids: set[str] = set()
+        self._stopped = self._hangup = False
+        self._told_troubles: dict[str, str] = {}
+        self._watchdog = watchdog_period()
+        self._ping_at = self._blind_at = 0.0
+        self._answering: Answering | None = None
+
+    # From outside
+
+    def stop(self) -> None:
+        """End after the step in hand."""
+        self._stopped = True
+        self._resident.stop()
+
+    def reread(self) -> None:
+        """Read the site again, and look at everything."""
+        self._hangup = True
+
+    def run(self) -> None:
+        """Stay until `stop`."""
+        try:
+            with Signals(self._events, self.stop, self.reread):
+                self._begin()
+                while not self._stopped:
+                    self.turn()
+        finally:
+            tell("STOPPING=1")
+            if self._answering is not None:
+                self._answering.close()
+            self._resident.close()
+            self._events.close()
+
+    def _begin(self) -> None:
+        self._answering = Answering(self._places.run / SOCKET, self._answer)
+        self._events.call(self._answering.fileno(), self._answering.serve)
+        self.arm()
+        tell("READY=1", "STATUS=Bringing the host to its desired state")
+        self.state.history = self._resident.history()
+        self._look_at_all()
+
+    def arm(self) -> None:
+        """Watch what the site of now asks for, and look at what was touched before it was watched."""
+        entries = self._site.desired.entries
+        self._ids = {entry.id for entry in entries}
+        self.state.use(entries)
+        self._timers = Timers(entries, self._clock())
+        self._events.watch(entries, self._site.own())
+        self._tell_troubles()
+        if self._site.is_stale():
+            self._calm.put_off([SITE], self._clock(), _SETTLING)
+
+    # One turn of the loop
+
+    def turn(self) -> None:
+        """Wait for something to do, and do it."""
+        self._ping()
+        self._take(self._events.wait(self._patience()))
+        now = self._clock()
+        if self._hangup:
+            self._hangup = False
+            tell_reloading()
+            self._read_site()
+            self._look_at_all()
+            tell("READY=1")
+        self._calm.touch(self._timers.take(now), now)
+        if self._events.troubles and now >= self._blind_at:
+            self._look_blindly(now)
+        due = self._calm.take(now)
+        if SITE in due:
+            self._read_site()
+        self._look_at(id for id in due if id in self._ids)
+
+    def _patience(self) -> float | None:
+        moments = [self._calm.next_due(), self._timers.next_due()]
+        moments += [self._blind_at] if self._events.troubles else []
+        moments += [self._ping_at] if self._watchdog else []
+        earliest = min((moment for moment in moments if moment is not None), default=None)
+        return None if earliest is None else max(0.0, earliest - self._clock())
+
+    def _take(self, news: News, *, but: Iterable[str] = ()) -> None:
+        now = self._clock()
+        if news.overflow:
+            self._teller.warn("more happened to files than the kernel could tell: everything is looked at")
+            news.keys |= self._ids
+        if SITE in news.keys:
+            news.keys.discard(SITE)
+            self._calm.put_off([SITE], now, _SETTLING)
+        self._calm.touch(news.keys.difference(but), now)
+
+    def _ping(self) -> None:
+        if self._watchdog and self._clock() >= self._ping_at:
+            tell("WATCHDOG=1")
+            self._ping_at = self._clock() + self._watchdog / 2
+
+    # The site
+
+    def _read_site(self) -> None:
+        try:
+            changed = self._site.read_again()
+        except OSError as error:
+            self._teller.warn(f"the site cannot be read: {error}")
+            self._calm.put_off([SITE], self._clock(), _TROUBLE_PAUSE)
+            return
+        if self._site.problem is not None:
+            self._teller.warn(f"the site is wrong, and its last good state stays in force: {self._site.problem}")
+            self._events.watch(self._site.desired.entries, self._site.own())
+            return
+        if changed is None:
+            return
+        self._resident.use(self._site.desired)
+        self.arm()
+        self._calm.drop(changed.removed)
+        self._teller.info(f"the site changed: {len(changed.ids)} resources to look at, {len(changed.removed)} removed")
+        self._round(sorted(changed.ids), undo_removed=bool(changed.removed))
+
+    # Rounds
+
+    def _look_at_all(self) -> None:
+        while not self._stopped:
+            try:
+                report = self._guarded(self._resident.reconcile)
+            except LockHeld:
+                self._take(self._events.wait(_LOCK_PAUSE))
+                continue
+            if report is not None:
+                self._settle(report, everything=True)
+            else:
+                self._calm.put_off(self._ids, self._clock(), _TROUBLE_PAUSE)
+            return
+
+    def _look_blindly(self, now: float) -> None:
+        """What a source would tell of that cannot be had is looked at now and then."""
+        self._blind_at = now + BLIND
+        self._events.arm()
+        self._tell_troubles()
+        self._calm.touch(self._ids, now)
+
+    def _look_at(self, ids: Iterable[str]) -> None:
+        quick: list[str] = []
+        rest: list[str] = []
+        for id in ids:
+            (quick if id.partition(":")[0] in _QUICK else rest).append(id)
+        if any(id.startswith("apt:") for id in rest) and any(holder(path) is not None for path in LOCKS[:2]):
+            waiting = [id for id in rest if id.startswith("apt:")]
+            rest = [id for id in rest if not id.startswith("apt:")]
+            self._calm.put_off(waiting, self._clock(), _APT_PAUSE)
+        for each in (quick, rest):
+            if each and not self._stopped:
+                self._round(each)
+
+    def _round(self, ids: list[str], *, undo_removed: bool = False) -> None:
+        quick = all(id.partition(":")[0] in _QUICK for id in ids)
+        if self._watchdog and not quick:
+            tell("WATCHDOG=1", f"WATCHDOG_USEC={_LONG_STEP * 10**6}")
+        try:
+            report = self._guarded(lambda: self._resident.repair(ids, undo_removed=undo_removed))
+        except LockHeld:
+            self._calm.put_off(ids, self._clock(), _LOCK_PAUSE)
+            return
+        finally:
+            if self._watchdog and not quick:
+                tell("WATCHDOG=1", f"WATCHDOG_USEC={round(self._watchdog * 1e6)}")
+        if report is None:
+            self._calm.put_off(ids, self._clock(), _TROUBLE_PAUSE)
+        else:
+            self._settle(report)
+
+    def _guarded(self, work: Callable[[], Report]) -> Report | None:
+        """A round; None where the agent itself cannot work just now: journal, lock, disk."""
+        try:
+            return work()
+        except LockHeld:
+            raise
+        except (AgentError, OSError) as error:
+            self._teller.warn(f"this could not be looked after: {error}; it is tried again in {_TROUBLE_PAUSE:g} s")
+            return None
+
+    def _reads_again(self, step: Step) -> None:
+        """What happened up to now to a resource is seen by the reading that follows: its own writes wake nobody."""
+        kind = step.entry.resource.kind
+        moot = [step.id] if kind != "iptables" else [id for id in self._ids if id.startswith("iptables:")]
+        self._take(self._events.pending(), but=moot)
+
+    def _ended(self, step: Step) -> None:
+        self._ping()
+        known = self.state.row(step.id)
+        again = known is not None and known["error"] == step.error
+        if step.outcome in DONE or (step.outcome in (FAILED, BLOCKED) and not again):
+            self._teller.step(step, self.state.run)
+
+    def _settle(self, report: Report, *, everything: bool = False) -> None:
+        now = self._clock()
+        self.state.run = report.run or self.state.run
+        for step in report.steps:
+            if step.outcome in (FAILED, BLOCKED):
+                self._calm.failed(step.id, now)
+            elif step.outcome in DONE and step.cause == "drift":
+                if self._calm.repaired(step.id, now):
+                    self._teller.warn(f"{step.id} is contested: somebody keeps changing it back")
+            else:
+                self._calm.settled(step.id)
+                if step.outcome in PLANNED and self.state.row(step.id) is None:
+                    self._teller.warn(f'{step.id} drifted, and is only reported (drift = "report")')
+        for note in report.notes if everything else ():
+            self._teller.info(note)
+        self.state.looked(report, time.time(), everything=everything)
+        counts = ", ".join(f"{count} {outcome.replace('-', ' ')}" for outcome, count in self.state.summary.items())
+        tell(f"STATUS={counts}; {self.state.repairs} repairs")
+
+    def _tell_troubles(self) -> None:
+        for name, why in self._events.troubles.items():
+            if name not in self._told_troubles:
+                self._teller.warn(f"{name}: no events, so it is looked at every {BLIND:g} s: {why}")
+        for name in self._told_troubles.keys() - self._events.troubles.keys():
+            self._teller.info(f"{name}: events again")
+        self._told_troubles = dict(self._events.troubles)
+
+    def _answer(self, question: Any) -> dict[str, Any]:
+        notes = [f"{name}: no events: {why}" for name, why in self._events.troubles.items()]
+        if self._site.problem is not None:
+            notes.append(f"the site is wrong, and its last good state is in force: {self._site.problem}")
+        everything = bool(question.get("everything"))
+        return self.state.document(str(self._site.desired.site), notes, everything=everything)

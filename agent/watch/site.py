@@ -1,0 +1,113 @@
+"""The site under watch: what it is made of, and which resources a change of it concerns."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from agent.declaration.compiled import Origin
+from agent.declaration.desired import Desired
+from agent.declaration.listing import is_glob
+from agent.errors import AgentError, DeclarationError
+from agent.graph import Entry
+from agent.sources import At, Below
+
+Load = Callable[[], tuple[Desired, Origin]]
+_Stamp = tuple[int, int, int] | None
+
+
+@dataclass
+class Changed:
+    """What a new site changes: ids to be looked at, and ids that are no longer declared."""
+
+    ids: set[str] = field(default_factory=set)
+    removed: set[str] = field(default_factory=set)
+
+
+class Site:
+    """The last good site. Raises what `load` raises where there has been none."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._read_at = time.time()
+        self.desired, self._origin = load()
+        self._stamps = self._secret_stamps(self.desired)
+        self.problem: AgentError | None = None
+        """Why the declarations of now are not in force; None where they are."""
+
+    def own(self) -> Iterator[At | Below]:
+        """What to watch of the site itself; after an error also what was read to find that."""
+        yield from (At(os.path.abspath(path)) for path in self._origin.files)
+        listings = list(self._origin.listings)
+        if isinstance(self.problem, DeclarationError):
+            yield from (At(os.path.abspath(path)) for path in self.problem.files)
+            listings += self.problem.listings
+        for folder, pattern in dict.fromkeys(map(tuple, listings)):
+            yield _of_listing(folder, pattern)
+        for source in self.desired.sources.values():
+            if source.file:
+                yield At(os.path.abspath(source.file))
+
+    def is_stale(self) -> bool:
+        """Whether anything of it was written since it was last read, as may happen before it is watched."""
+        return any(_written_since(path, self._read_at) for path in self._origin.files)
+
+    def read_again(self) -> Changed | None:
+        """Read it again; None where nothing follows, or it is wrong: then `problem` says why, and the old one stays."""
+        self._read_at = time.time()
+        try:
+            desired, origin = self._load()
+        except AgentError as error:
+            self.problem = error
+            return None
+        self.problem = None
+        stamps = self._secret_stamps(desired)
+        if desired.fingerprint == self.desired.fingerprint and desired.fingerprint and stamps == self._stamps:
+            return None
+        changed = _compared(self.desired, desired)
+        for id, names in desired.users.items():
+            if any(stamps.get(name) != self._stamps.get(name) for name in names):
+                changed.ids.add(id)
+        self.desired, self._origin, self._stamps = desired, origin, stamps
+        return changed
+
+    def _secret_stamps(self, desired: Desired) -> Mapping[str, _Stamp]:
+        return {name: _stamp(source.file) for name, source in desired.sources.items() if source.file}
+
+
+def _compared(old: Desired, new: Desired) -> Changed:
+    before = {entry.id: entry for entry in old.entries}
+    ids = {entry.id for entry in new.entries if not _same(before.get(entry.id), entry)}
+    return Changed(ids, before.keys() - {entry.id for entry in new.entries})
+
+
+def _same(old: Entry | None, new: Entry) -> bool:
+    return old is not None and old.resource == new.resource and old.requires == new.requires
+
+
+def _of_listing(folder: str, pattern: str) -> At | Below:
+    """Where the files show that a glob may find."""
+    path = os.path.join(folder, pattern)
+    if not is_glob(pattern):
+        return At(os.path.abspath(path))
+    fixed = path
+    while is_glob(fixed):
+        fixed = os.path.dirname(fixed)
+    return Below(os.path.abspath(fixed), deep=os.path.dirname(path) != fixed)
+
+
+def _stamp(path: str) -> _Stamp:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _written_since(path: str, moment: float) -> bool:
+    try:
+        return os.stat(path).st_ctime >= moment - 0.02  # the clock of file systems is that coarse
+    except OSError:
+        return False

@@ -1,0 +1,108 @@
+"""What the resident agent knows of every resource, for `agent status` and the metrics."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from agent.engine import Report
+from agent.engine.step import DONE, IN_DESIRED_STATE, Step
+from agent.graph import Entry
+from agent.report.json import VERSION, row
+
+
+class State:
+    """Only what is not in its desired state has a row; of all others it is enough when they were looked at."""
+
+    def __init__(self, contested: Callable[[str], bool]) -> None:
+        self._contested = contested
+        self._entries: Sequence[Entry] = ()
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._checked: dict[str, float] = {}
+        self._all_checked = 0.0
+        self.history: dict[str, dict[str, Any]] = {}
+        self.repairs = 0
+        self.rounds = 0
+        self.run: int | None = None
+        self.changed: Callable[[State, float], None] = lambda _state, _seconds: None
+        """Told after each round, with the seconds that it took."""
+
+    def use(self, entries: Sequence[Entry]) -> None:
+        """From now on these are all there are."""
+        self._entries = entries
+        known = {entry.id for entry in entries}
+        for id in [id for id in self._rows if id not in known]:
+            del self._rows[id]
+
+    def looked(self, report: Report, now: float, *, everything: bool = False) -> None:
+        """These were looked at, and put right where the outcome says so."""
+        self.rounds += 1
+        if everything:
+            self._checked.clear()
+            self._all_checked = now
+        for step in report.steps:
+            if not everything:
+                self._checked[step.id] = now
+            if step.cause == "drift" and step.outcome != IN_DESIRED_STATE:
+                self._note_drift(step, now)
+            if step.outcome == IN_DESIRED_STATE or step.outcome in DONE:
+                self._rows.pop(step.id, None)
+            else:
+                self._rows[step.id] = row(step)
+        self.changed(self, report.duration)
+
+    def _note_drift(self, step: Step, now: float) -> None:
+        known = self.history.setdefault(step.id, {"repairs": 0, "last_drift": None})
+        known["last_drift"] = now
+        if step.outcome in DONE:
+            known["repairs"] += 1
+            self.repairs += 1
+
+    def row(self, id: str) -> Mapping[str, Any] | None:
+        """What is wrong with a resource; None where nothing is."""
+        return self._rows.get(id)
+
+    @property
+    def last_full_check(self) -> float:
+        """When everything was looked at in one go, in seconds since the epoch."""
+        return self._all_checked
+
+    @property
+    def summary(self) -> dict[str, int]:
+        """How many resources have each outcome."""
+        counts = Counter(each["outcome"] for each in self._rows.values())
+        counts[IN_DESIRED_STATE] += len(self._entries) - len(self._rows)
+        return dict(counts)
+
+    def document(self, site: str, notes: Sequence[str], *, everything: bool) -> dict[str, Any]:
+        """What `agent status --json` shows; only what differs or was repaired unless `everything`."""
+        started = time.perf_counter()
+        rows = [
+            self._document_row(entry)
+            for entry in self._entries
+            if everything or entry.id in self._rows or entry.id in self.history
+        ]
+        return {
+            "version": VERSION,
+            "mode": "status",
+            "site": site,
+            "run": self.run,
+            "converged": not self._rows,
+            "resources": rows,
+            "summary": self.summary,
+            "notes": list(notes),
+            "last_full_check": self._all_checked,
+            "duration_s": round(time.perf_counter() - started, 6),
+        }
+
+    def _document_row(self, entry: Entry) -> dict[str, Any]:
+        known = self.history.get(entry.id, {})
+        return {
+            **(self._rows.get(entry.id) or row(Step(entry))),
+            "last_checked": self._checked.get(entry.id, self._all_checked),
+            "last_drift": known.get("last_drift"),
+            "repairs": known.get("repairs", 0),
+            "contested": self._contested(entry.id),
+        }
