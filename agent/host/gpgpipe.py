@@ -105,8 +105,8 @@ class GpgPipe:
                 return
 
     async def _writable(self) -> None:
-        ready = self._loop.create_future()
-        self._loop.add_writer(self._stdin, lambda: ready.done() or ready.set_result(None))
+        ready: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_writer(self._stdin, _set, ready)
         try:
             await ready
         finally:
@@ -141,3 +141,8 @@ class GpgPipe:
             if fd >= 0:
                 os.close(fd)
         self._stdin = self._stdout = self._errors = -1
+
+
+def _set(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

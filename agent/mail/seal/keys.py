@@ -123,7 +123,11 @@ class Keys:
             return True
 
     def fingerprint(self, address: str) -> str:
-        """The key to seal to for a recipient that aliases are resolved for. Raises NoKey, which says why."""
+        """The fingerprint of the key to seal to. Raises NoKey, which says why there is none."""
+        return self.key(address).fingerprint
+
+    def key(self, address: str) -> Key:
+        """The key to seal to for a recipient that aliases are resolved for. Raises NoKey."""
         spellings = self.recipients.spellings(address)
         for spelling in spellings:
             named = self.recipients.accounts.get(spelling)
@@ -135,7 +139,7 @@ class Keys:
                 return self._usable(address, found)
         return self._usable(address, [])
 
-    def _usable(self, address: str, keys: list[Key]) -> str:
+    def _usable(self, address: str, keys: list[Key]) -> Key:
         now = self.now()
         newest = sorted(keys, key=lambda key: (problem(key, now) == "", key.signed))
         if not newest:
@@ -143,11 +147,11 @@ class Keys:
         wrong = problem(newest[-1], now)
         if wrong:
             raise NoKey(f"the key of {address} {wrong}")
-        return newest[-1].fingerprint
+        return newest[-1]
 
     def until(self, account: str) -> float:
         """When an account's key expires. Raises NoKey where it has none that can be used."""
-        return self._keys[self.fingerprint(account)].usable_until
+        return self.key(account).usable_until
 
 
 def problem(key: Key, now: float) -> str:
