@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -19,8 +20,14 @@ from agent.cli.options import Common, common_options, complete_target
 def status(targets: tuple[str, ...], common: Common) -> int:
     """Show what is in desired state, what drifted, what was repaired and when, and what is failing.
 
+    The resident agent answers where one runs (`agent watch`), else everything is looked at now.
+
     Exit status 0 if all is in desired state, 2 if something differs, 1 if something fails.
     """
+    live = _from_resident(targets, common)
+    if live is not None:
+        _print_live(live, common)
+        return _exit_status(live["summary"])
     from agent.engine import Engine, Watcher
     from agent.report.progress import Progress
 
@@ -37,6 +44,41 @@ def status(targets: tuple[str, ...], common: Common) -> int:
     elif not common.quiet:
         _print(report, history, common)
     return report.exit_status
+
+
+def _from_resident(targets: tuple[str, ...], common: Common) -> dict[str, Any] | None:
+    """What the resident agent knows; None where none answers for this site, or it does not know the targets."""
+    from agent.host.asking import ask
+
+    if targets or common.debug:
+        return None
+    document = ask(common.places.run / "agent.sock", {"everything": common.as_json or common.verbose})
+    if document is None or document["site"] != str(common.site_path):
+        return None
+    document["site"] = common.shown_site
+    return document
+
+
+def _exit_status(summary: Mapping[str, int]) -> int:
+    found = {outcome for outcome, count in summary.items() if count}
+    if found & {"failed", "blocked"}:
+        return 1
+    return 2 if any(outcome.startswith("would-") or outcome == "unknown" for outcome in found) else 0
+
+
+def _print_live(document: Mapping[str, Any], common: Common) -> None:
+    from agent.report.history import moment, status_line
+    from agent.report.json import dumps
+
+    if common.as_json:
+        print(dumps(document))
+    elif not common.quiet:
+        for row in document["resources"]:
+            print(status_line(row))
+        for note in document["notes"]:
+            print(note)
+        counts = ", ".join(f"{count} {outcome.replace('-', ' ')}" for outcome, count in document["summary"].items())
+        print(f"{counts}; all looked at {moment(document['last_full_check'])}, and watched since")
 
 
 def _print_json(report: Any, history: dict[str, dict[str, Any]]) -> None:

@@ -16,6 +16,17 @@ def moment(seconds: float | None) -> str:
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S") if seconds else "never"
 
 
+def status_line(row: Mapping[str, Any]) -> str:
+    """One resource as the resident agent knows it."""
+    words = [] if row["outcome"] == "in-desired-state" else [row["outcome"]]
+    if row["repairs"]:
+        times = "once" if row["repairs"] == 1 else f"{row['repairs']} times"
+        words.append(f"repaired {times}, last {moment(row['last_drift'])}")
+    words += ["contested"] * row["contested"]
+    why = row["error"] or row["note"] or ""
+    return visible(f"  {row['id']:<40} {', '.join(words)}{': ' + why.splitlines()[0] if why else ''}")
+
+
 def run_line(run: Mapping[str, Any]) -> str:
     """One run in one line."""
     counts = [f"{count} {outcome.replace('-', ' ')}" for outcome, count in run["summary"].items()]

@@ -224,7 +224,7 @@ class Agent:
         if report is None:
             self._calm.put_off(ids, self._clock(), _TROUBLE_PAUSE)
         else:
-            self._settle(report)
+            self._settle(report, notes=undo_removed)
 
     def _guarded(self, work: Callable[[], Report]) -> Report | None:
         """A round; None where the agent itself cannot work just now: journal, lock, disk."""
@@ -249,7 +249,7 @@ class Agent:
         if step.outcome in DONE or (step.outcome in (FAILED, BLOCKED) and not again):
             self._teller.step(step, self.state.run)
 
-    def _settle(self, report: Report, *, everything: bool = False) -> None:
+    def _settle(self, report: Report, *, everything: bool = False, notes: bool = False) -> None:
         now = self._clock()
         self.state.run = report.run or self.state.run
         for step in report.steps:
@@ -262,7 +262,7 @@ class Agent:
                 self._calm.settled(step.id)
                 if step.outcome in PLANNED and self.state.row(step.id) is None:
                     self._teller.warn(f'{step.id} drifted, and is only reported (drift = "report")')
-        for note in report.notes if everything else ():
+        for note in report.notes if everything or notes else ():
             self._teller.info(note)
         self.state.looked(report, time.time(), everything=everything)
         counts = ", ".join(f"{count} {outcome.replace('-', ' ')}" for outcome, count in self.state.summary.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from agent.engine.step import OUTCOMES
 from agent.errors import UsageError
@@ -19,15 +20,15 @@ class Metrics:
         except ImportError:
             hint = "apt install python3-prometheus-client"
             raise UsageError("metrics need the library prometheus_client", hint=hint) from None
-        self._registry = prometheus.CollectorRegistry()
         self._path = path
-        gauge, own = prometheus.Gauge, self._registry
+        generate: Any = prometheus.generate_latest
+        gauge, own = prometheus.Gauge, prometheus.CollectorRegistry()
         self._outcomes = gauge("state_agent_resources", "Resources by outcome", ["outcome"], registry=own)
         self._drifted = gauge("state_agent_drifted", "Resources that ever drifted", registry=own)
         self._full = gauge("state_agent_last_full_check_seconds", "When everything was looked at", registry=own)
         self._repairs = prometheus.Counter("state_agent_repairs", "Drifts repaired by this process", registry=own)
         self._rounds = prometheus.Histogram("state_agent_round_seconds", "How long rounds took", registry=own)
-        self._text = lambda: prometheus.generate_latest(own)
+        self._text = lambda: generate(own)
         if port is not None:
             prometheus.start_http_server(port, addr="127.0.0.1", registry=own)
         self._counted = 0

@@ -94,6 +94,7 @@ class State:
             "summary": self.summary,
             "notes": list(notes),
             "last_full_check": self._all_checked,
+            "rounds": self.rounds,
             "duration_s": round(time.perf_counter() - started, 6),
         }
 
