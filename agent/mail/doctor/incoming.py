@@ -1,0 +1,181 @@
+"""Mail from outside: put off at first, taken, scanned, sealed, stored, seen over IMAP."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from agent.host.mounts import Mounts
+from agent.host.probe import probe as ask
+from agent.mail.doctor.cipher import sealed_to, who_can_decrypt
+from agent.mail.doctor.finding import Finding, failed, passed, skipped, warned
+from agent.mail.doctor.mailbox import field, over_imap
+from agent.mail.doctor.places import inside
+from agent.mail.doctor.probe import Probe, bring, follow, planned, remove
+from agent.mail.doctor.site import MailHost
+from agent.mail.doctor.traces import traces
+
+_BLAME = {
+    r":10024|amavis": ("amavis", "Amavis does not take mail: systemctl status amavis; journalctl -u amavis"),
+    r"state-agent-seal|sealer|seal/": (
+        "seal", "the sealer does not take mail: systemctl status state-agent-seal; journalctl -u state-agent-seal"
+    ),
+    r"dovecot|lmtp": ("dovecot", "Dovecot does not take mail: systemctl status dovecot; journalctl -u dovecot"),
+}  # fmt: skip
+_LOOK = "journalctl SYSLOG_FACILITY=2 --since -10min shows where it stopped; `agent doctor --no-mail` asks each service"
+
+
+def incoming(mail: MailHost) -> Iterator[Finding]:
+    """All findings about test messages from outside, which are removed again whatever happens."""
+    if not mail.outside:
+        yield skipped("incoming", f"no message can be sent as from outside: {mail.why_not_outside}")
+        return
+    probes = planned(mail)
+    if not probes:
+        yield skipped("incoming", "there is no account that could get mail")
+        return
+    found = []
+    try:
+        bring(mail, probes)
+        early = traces(mail, [probe.marker for probe in probes if probe.taken])
+        follow(mail, probes)
+        mail.say("looking at what arrived")
+        found = [each for probe in probes for each in _about(mail, probe)]
+        late = traces(mail, [probe.marker for probe in probes if probe.taken])
+    finally:
+        left = remove(mail, probes)
+    yield from _greylisting(mail, probes)
+    yield from found
+    if mail.left_out:
+        yield skipped("incoming:others", f"{mail.left_out} more accounts: one run tries {len(mail.able)} of them")
+    yield _plaintext(mail, sorted({*early, *late}), any(probe.taken for probe in probes))
+    if left:
+        hint = "look at it; then: doveadm expunge -u ACCOUNT mailbox '*' FROM state-agent-doctor.invalid"
+        yield warned("removed", "test messages could not be removed: " + "; ".join(left), hint)
+
+
+def _greylisting(mail: MailHost, probes: list[Probe]) -> Iterator[Finding]:
+    if not mail.has("postgrey"):
+        return
+    hint = "systemctl status postgrey; check_policy_service inet:127.0.0.1 must stand in smtpd_recipient_restrictions"
+    name = "greylisting"
+    if any(probe.answers and probe.answers[0].greylisted for probe in probes):
+        yield passed(name, "a stranger was put off with 450, and let through when it came again")
+    elif any(probe.answers and probe.answers[0].code == 250 for probe in probes):
+        # Postgrey knows this host from a run before; a stranger's address out of nowhere it cannot know.
+        said = ask(
+            f"tcp://127.0.0.1:{mail.get('postgrey', 'port')}", banner="^action=", timeout=10, verify=False,
+            send="request=smtpd_access_policy\nprotocol_state=RCPT\nclient_address=192.0.2.1\nclient_name=unknown\n"
+            f"sender={probes[0].token}@doctor.invalid\nrecipient={probes[0].recipient}\n\n",
+        )  # fmt: skip
+        if "greylist" in said.lower():
+            yield passed(name, "a stranger would be put off; this host came before and is let through")
+        else:
+            yield failed(name, f"a stranger is not put off: Postgrey says {said}", hint)
+    else:
+        yield skipped(name, "no message was taken")
+
+
+def _about(mail: MailHost, probe: Probe) -> Iterator[Finding]:
+    if probe.spam:
+        yield _spam(probe)
+        return
+    name = f"incoming:{probe.label}"
+    if not probe.arrived:
+        yield _not_arrived(name, probe)
+        for account in probe.accounts:
+            if account not in probe.files:
+                return
+    else:
+        yield passed(name, f"taken, and stored in {', '.join(probe.files.values())}")
+    for account in probe.accounts:
+        own = account if len(probe.accounts) == 1 and account == probe.label else f"{probe.label}:{account}"
+        yield from _about_one(mail, probe, account, own)
+
+
+def _not_arrived(name: str, probe: Probe) -> Finding:
+    if not probe.taken:
+        said = probe.answers[-1] if probe.answers else "nothing"
+        return failed(name, f"port 25 does not take mail for {probe.recipient}: {said}", _LOOK)
+    hints = [hint for pattern, (_, hint) in _BLAME.items() if re.search(pattern, probe.trouble, re.IGNORECASE)]
+    return failed(name, f"taken, but not delivered: {probe.trouble}", hints[0] if hints else _LOOK)
+
+
+def _spam(probe: Probe) -> Finding:
+    name = "spam-marked"
+    account = probe.accounts[0]
+    if account not in probe.contents:
+        return skipped(name, "the message that every filter takes for spam did not arrive")
+    flag = field(probe.contents[account], "X-Spam-Flag")
+    if flag == "YES":
+        return passed(name, "the message that every filter takes for spam was marked: X-Spam-Flag: YES")
+    hint = "spamassassin --lint; is Amavis asked (content_filter in master.cf), and are spam checks on?"
+    return failed(name, f"the message that every filter takes for spam has X-Spam-Flag: {flag or 'none'}", hint)
+
+
+def _about_one(mail: MailHost, probe: Probe, account: str, name: str) -> Iterator[Finding]:
+    content = probe.contents[account]
+    yield from _stored(mail, probe.files[account], name)
+    yield from _scanned(mail, content, name)
+    if mail.has("seal"):
+        yield from _sealed(mail, account, content, name)
+    if over_imap(account, probe.message_id):
+        yield passed(f"imap:{name}", "an IMAP session of the account sees it")
+    else:
+        yield failed(f"imap:{name}", "an IMAP session of the account does not find it", "journalctl -u dovecot")
+
+
+def _stored(mail: MailHost, path: str, name: str) -> Iterator[Finding]:
+    if not mail.has("mailstore"):
+        return
+    mount = inside(Mounts().all, path)
+    if mount is not None and mount.type == "fuse.gocryptfs":
+        yield passed(f"stored:{name}", f"it lies on the encrypted {mount.path}")
+    else:
+        yield failed(
+            f"stored:{name}", f"{path} does not lie on the encrypted store", "agent apply; see dovecot.mailboxes"
+        )
+
+
+def _scanned(mail: MailHost, content: bytes, name: str) -> Iterator[Finding]:
+    if not mail.has("amavis"):
+        return
+    headers = ["X-Spam-Status"] if mail.has("spamassassin") else ["X-Spam-Status", "X-Virus-Scanned"]
+    seen = [header for header in headers if field(content, header)]
+    if seen:
+        yield passed(f"scanned:{name}", f"it bears {seen[0]}")
+    else:
+        hint = "content_filter of smtp in master.cf must name Amavis; amavisd-new test-config"
+        yield failed(f"scanned:{name}", f"it bears no {' or '.join(headers)}: nothing looked into it", hint)
+
+
+def _sealed(mail: MailHost, account: str, content: bytes, name: str) -> Iterator[Finding]:
+    hint = "virtual_transport must be the sealer; systemctl status state-agent-seal"
+    if not (field(content, "Content-Type") or "").lower().startswith("multipart/encrypted"):
+        yield failed(f"sealed:{name}", "it was stored as it came, not encrypted", hint)
+        return
+    key = mail.key(account)
+    ids, wrong = sealed_to(content, key)
+    if wrong:
+        yield failed(f"sealed:{name}", wrong, "the account's key must be the only one: agent apply; agent account list")
+        return
+    yield passed(f"sealed:{name}", f"encrypted to {', '.join(ids)} of {key.fingerprint}, its subject is hidden")
+    able = who_can_decrypt(key)
+    if able:
+        hint = "a private key belongs on its owner's own device: move it there, and delete it here"
+        yield failed(f"private:{name}", f"the private key lies on this host: {', '.join(able)}", hint)
+    else:
+        yield passed(f"private:{name}", "nobody on this host has the private key")
+
+
+def _plaintext(mail: MailHost, places: list[str], sent: bool) -> Finding:
+    if not sent:
+        return skipped("plaintext", "no message was taken")
+    if not mail.has("mailstore"):
+        return skipped("plaintext", "the site has no mailstore: the queue lies in clear on the disk for a moment")
+    if places:
+        hint = "what holds messages belongs on the encrypted store: see `agent docs mailstore`"
+        return failed("plaintext", f"a test message can be read in {', '.join(places)}", hint)
+    return passed(
+        "plaintext", "nothing of the messages is in clear in the encrypted store's folder, the logs or the spools"
+    )

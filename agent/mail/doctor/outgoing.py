@@ -1,0 +1,111 @@
+"""Mail that goes out: signed with the key that DNS has, and (where asked for) really sent."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+
+from agent.host.run import run
+from agent.mail.doctor.finding import Finding, failed, passed, skipped, warned
+from agent.mail.doctor.maillog import MailLog
+from agent.mail.doctor.probe import Probe, follow, remove
+from agent.mail.doctor.site import MailHost
+
+_SIGNED = r"DKIM-Signature field added \(s=([^,\s]+), d=([^)\s]+)\)"
+_WAIT = 120.0
+
+
+def outgoing(mail: MailHost) -> Iterator[Finding]:
+    """What OpenDKIM does to a message that is sent here, and whether the key that it signs with is the one in DNS."""
+    if not mail.has("opendkim"):
+        return
+    if not mail.able:
+        yield skipped("signed", "there is no account that could send a message to itself")
+        return
+    probe = Probe("signed", mail.able[0], [mail.able[0]])
+    try:
+        found = _sign(mail, probe)
+        if found is not None:
+            follow(mail, [probe])
+    finally:
+        remove(mail, [probe])
+    hint = "systemctl status opendkim; journalctl -u opendkim; SigningTable and KeyTable in /etc/opendkim"
+    if found is None:
+        yield failed("signed", f"a message from {mail.domain} was not signed within {_WAIT:.0f} s", hint)
+        return
+    selector, domain = found
+    if (selector, domain) != (mail.get("opendkim", "selector"), mail.domain):
+        yield failed("signed", f"mail of {mail.domain} is signed as {domain}, selector {selector}", hint)
+        return
+    yield passed("signed", f"mail of {mail.domain} is signed, selector {selector}")
+    yield _in_dns(selector, domain)
+
+
+def _sign(mail: MailHost, probe: Probe) -> tuple[str, str] | None:
+    """Have sendmail take a message from the domain; selector and domain of the signature that it got."""
+    mail.say("a message that is sent from here")
+    probe.begun = True
+    sender = f"postmaster@{mail.domain}"
+    message = re.sub(rb"(?m)^From: .*$", f"From: state-agent doctor <{sender}>".encode(), probe.message(), count=1)
+    run(["sendmail", "-f", sender, "--", probe.recipient], stdin=message, timeout=60)
+    deadline = time.monotonic() + _WAIT
+    while time.monotonic() < deadline:
+        log = MailLog.since(mail.started)
+        for queued in log.queue_ids(probe.message_id):
+            found = log.about(queued, _SIGNED)
+            if found:
+                return found[1], found[2]
+            if log.about(queued, r"removed$|milter-reject"):
+                return None
+        time.sleep(0.3)
+    return None
+
+
+def _in_dns(selector: str, domain: str) -> Finding:
+    """Whether DNS has the key that belongs to the one that signs (opendkim-testkey(8))."""
+    key = f"/etc/dkimkeys/{selector}.private"
+    said = run(["opendkim-testkey", "-d", domain, "-s", selector, "-k", key], timeout=30, accept=None)
+    if said.ended_well:
+        return passed("dkim-key", f"{selector}._domainkey.{domain} has the key that signs")
+    why = re.sub(
+        r"^opendkim-testkey: ", "", said.stderr.strip().splitlines()[-1] if said.stderr.strip() else "no answer"
+    )
+    hint = f"put the record of {selector}._domainkey.{domain} into DNS: agent dns shows it"
+    finding = warned if re.search(r"query failed|timed out|no answer", why) else failed
+    return finding("dkim-key", f"receivers cannot verify the signature: {why}", hint)
+
+
+def sent(mail: MailHost) -> Iterator[Finding]:
+    """What the world answers to a message that is really sent (`--send-to`)."""
+    if not mail.send_to:
+        return
+    if not mail.able:
+        yield skipped("sent", "there is no account that could send a message")
+        return
+    probe = Probe("sent", mail.send_to, [])
+    text = probe.message().decode()
+    text = re.sub(r"(?m)^From: .*$", f"From: {mail.able[0]}", text, count=1).replace(", and removes it again", "")
+    run(["sendmail", "-f", mail.able[0], "--", mail.send_to], stdin=text, timeout=60)
+    deadline = time.monotonic() + _WAIT
+    mail.say(f"waiting for what the server of {mail.send_to} answers")
+    while time.monotonic() < deadline:
+        statuses = MailLog.since(mail.started).statuses(probe.message_id)
+        if statuses:
+            yield _answered(mail.send_to, statuses[-1].outcome, statuses[-1].said)
+            return
+        time.sleep(0.5)
+    yield warned(
+        "sent", f"a message to {mail.send_to} was not tried within {_WAIT:.0f} s", "postqueue -p; postqueue -f"
+    )
+
+
+def _answered(address: str, outcome: str, said: str) -> Finding:
+    if outcome == "sent":
+        hint = f"look into the mailbox of {address}: is it there, or among spam, and do SPF, DKIM and DMARC say pass?"
+        return Finding("sent", "passed", f"the server of {address} took it: {said}", hint)
+    if outcome == "deferred":
+        return warned("sent", f"the server of {address} put it off: {said}", "it is tried again; postqueue -p shows it")
+    return failed(
+        "sent", f"the server of {address} refused it: {said}", "its answer says why; the account gets a bounce"
+    )
