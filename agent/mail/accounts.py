@@ -43,6 +43,7 @@ class Accounts:
         check_free(email, site.domain, site.accounts)
         check_aliases(email, aliases, site.domain, site.accounts)
         site.check_included(email)
+        site.check_permitted()
         site.validate()
 
     def add(self, email: str, aliases: Sequence[str], key: PublicKey, password_hash: str) -> None:
@@ -91,6 +92,7 @@ class Accounts:
         files = site.files(email)
         if not os.path.isfile(files.declaration):
             raise UsageError(f"{email} is declared by hand, at {found.source}", hint="change it there")
+        site.check_permitted()
         return files
 
     def remove(self, email: str) -> bool:

@@ -14,7 +14,7 @@ from agent.declaration.loader import Loader
 from agent.declaration.render import Renderer
 from agent.declaration.site import SITE
 from agent.declaration.values import Values
-from agent.errors import DeclarationError, UsageError
+from agent.errors import DeclarationError, NotPermitted, UsageError
 from agent.facts import Facts
 
 FOLDER = "accounts.d"
@@ -65,6 +65,11 @@ class AccountSite:
     def files(self, email: str) -> AccountFiles:
         """The files that an account of this address has."""
         return AccountFiles.of(self.folder, email)
+
+    def check_permitted(self) -> None:
+        """Raise NotPermitted where this user cannot write into the site's folder."""
+        if not os.access(self.folder, os.W_OK):
+            raise NotPermitted(f"{self.folder} cannot be changed without root", hint="run it with sudo")
 
     def validate(self) -> None:
         """Read and check the whole site anew, as `agent validate` does; raises DeclarationError."""

@@ -47,7 +47,7 @@ def keys() -> Iterator[Owner]:
         made = owner(Path(folder) / "home")
         try:
             made.make("ann@example.net")
-            made.make("bob@example.net")
+            made.make("bob@example.net", expires="10d")
             made.make("signs@example.net", usage="")
             made.make("old@example.net", expires="20200201T000000", options=("--faked-system-time", "20200101T000000"))
             made.revoke(made.make("gone@example.net"))
@@ -109,6 +109,7 @@ def test_the_life_of_an_account(site: SiteFolder, keys: Owner) -> None:
     listed = site.run("account", "list", "--json").json["accounts"]
     assert [each["email"] for each in listed] == ["ann@example.net", "bob@example.net"]
     assert [each["problem"] for each in listed] == [None, None]
+    assert listed[1]["warning"] == "expires in 9 days"
     assert "also info@example.net" in site.run("account", "list").out
 
     changed = site.run(
@@ -307,13 +308,39 @@ main()
 """
 
 
+def run_killed(site: SiteFolder, after: int, *words: str) -> None:
+    """Run the command, and kill it right after it has replaced so many files."""
+    script = [sys.executable, "-c", KILLED.format(after=after), *command(site, "account", *words)[3:]]
+    ended = subprocess.run(script, env=environ(site), cwd=site.path, input=PASSWORD.encode(), check=False)
+    assert ended.returncode == -9
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_killed_between_two_keys(site: SiteFolder, keys: Owner, after: int) -> None:
+    """Whichever key is declared, it is in the file."""
+    keys.make("carl@example.net")
+    (old,) = fingerprints(keys, "carl@example.net")
+    assert add(site, keys, "carl@example.net").code == 0
+    keys.gpg("--delete-secret-and-public-key", old)
+    keys.make("carl@example.net")
+    (new,) = fingerprints(keys, "carl@example.net")
+    (site.path.parent / "new.asc").write_bytes(keys.public("carl@example.net"))
+    run_killed(site, after, "key", "carl@example.net", "--key", "../new.asc")
+    (row,) = site.run("account", "list", "--json").json["accounts"]
+    assert (row["fingerprint"], row["problem"]) == (old if after == 1 else new, None)
+    keys.gpg("--delete-secret-and-public-key", new)
+
+
+def fingerprints(keys: Owner, name: str) -> list[str]:
+    """The fingerprints of somebody's keys."""
+    lines = keys.gpg("--with-colons", "--list-keys", name).decode().splitlines()
+    return [lines[i + 1].split(":")[9] for i, line in enumerate(lines) if line.startswith("pub")]
+
+
 @pytest.mark.parametrize("after", [1, 2, 3])
 def test_killed_between_files(site: SiteFolder, keys: Owner, after: int) -> None:
     (site.path.parent / "ann.asc").write_bytes(keys.public("ann@example.net"))
-    words = command(site, "account", "add", "ann@example.net", "--key", "../ann.asc", "--password-stdin")[3:]
-    killed = [sys.executable, "-c", KILLED.format(after=after), *words]
-    ended = subprocess.run(killed, env=environ(site), cwd=site.path, input=PASSWORD.encode(), check=False)
-    assert ended.returncode == -9
+    run_killed(site, after, "add", "ann@example.net", "--key", "../ann.asc", "--password-stdin")
     assert site.run("validate").code == 0
     rows = site.run("account", "list", "--json").json["accounts"]
     assert [row["problem"] for row in rows] == ([None] if after == 3 else [])
