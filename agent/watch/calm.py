@@ -76,18 +76,22 @@ class Calm:
     def repaired(self, key: str, now: float) -> bool:
         """It was put right; gives whether it is contested from now on, and was not before."""
         contest = self._contests.setdefault(key, _Contest())
-        while contest.repairs and contest.repairs[0] <= now - max(WINDOW, 4 * contest.pause):
+        if contest.failures or self._is_over(contest, now):
+            contest.repairs.clear()
+            contest.failures, contest.pause = 0, 0.0
+        while contest.repairs and contest.repairs[0] <= now - WINDOW:
             contest.repairs.popleft()
-        if not contest.repairs:
-            contest.pause = 0.0
         contest.repairs.append(now)
-        contest.last, contest.failures = now, 0
-        if len(contest.repairs) <= self._free:
-            contest.pause = 0.0
+        contest.last = now
+        if contest.pause == 0.0 and len(contest.repairs) <= self._free:
             return False
         begins = contest.pause == 0.0
         contest.pause = min(LONGEST_PAUSE, contest.pause * 2 or FIRST_PAUSE)
         return begins
+
+    @staticmethod
+    def _is_over(contest: _Contest, now: float) -> bool:
+        return now - contest.last > max(WINDOW, 4 * contest.pause)
 
     def failed(self, key: str, now: float) -> float:
         """It could not be put right; gives the seconds after which it is tried again."""
@@ -107,6 +111,6 @@ class Calm:
     def is_contested(self, key: str, now: float) -> bool:
         """Whether somebody else keeps changing it back."""
         contest = self._contests.get(key)
-        if contest is None or len(contest.repairs) <= self._free:
+        if contest is None or contest.failures or contest.pause == 0.0:
             return False
-        return contest.last > now - max(WINDOW, 4 * contest.pause)
+        return not self._is_over(contest, now)

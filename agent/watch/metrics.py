@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class Metrics:
         self._full = gauge("state_agent_last_full_check_seconds", "When everything was looked at", registry=own)
         self._repairs = prometheus.Counter("state_agent_repairs", "Drifts repaired by this process", registry=own)
         self._rounds = prometheus.Histogram("state_agent_round_seconds", "How long rounds took", registry=own)
-        self._text = lambda: generate(own)
+        self._text: Callable[[], bytes] = lambda: generate(own)
         if port is not None:
             prometheus.start_http_server(port, addr="127.0.0.1", registry=own)
         self._counted = 0
