@@ -130,7 +130,7 @@ class Host:
         if "postgres" in self.__dict__:
             self.postgres.forget()  # its connections stay
         if "nameservers" in self.__dict__:
-            self.nameservers.forget()  # who was silent is remembered
+            self.nameservers.forget()
 
     @property
     def is_root(self) -> bool:

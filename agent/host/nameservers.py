@@ -3,7 +3,7 @@
 What is not given is found through the system's resolver: the zone that a name is in, and the nameservers of that zone,
 which are asked themselves, because a resolver may answer from memory. Where none of them answers (some networks let no
 question out), the resolver's own answer is taken. Each server has a few seconds; one that was silent is not
-asked again in the same run.
+asked again until something on this host was changed.
 """
 
 from __future__ import annotations
@@ -69,8 +69,10 @@ class Nameservers:
         return answer
 
     def forget(self) -> None:
-        """Drop what was answered, because it was changed."""
+        """Drop what was answered, and who was silent: it may have been changed."""
         self._answers.clear()
+        self._silent.clear()
+        self._mute = ""
 
     def _find(self, record: Record, server: str | None) -> Found | None:
         if server is not None:

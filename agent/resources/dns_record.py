@@ -66,7 +66,9 @@ class DnsRecord(Resource, Prefetching, Manual, Undoable):
     looks_every: ClassVar[str] = "1h"
     example: ClassVar[str] = (
         '[dns_record."_dmarc.example.net TXT"]\nvalue = "v=DMARC1; p=none; rua=mailto:postmaster@example.net"\n\n'
-        '[dns_record."example.net MX"]\nvalue = "10 mail.example.net"\nttl = "1h"\n'
+        '[dns_record."mail.example.net A"]\nvalue = "192.0.2.25"\nttl = "1h"\nprovider = "rfc2136"\n'
+        'server = "127.0.0.1"\nkey = { name = "agent", secret = "{{ secrets.tsig }}" }\n\n'
+        '[secrets.tsig]\nfile = "/etc/state-agent/secrets/tsig"\n'
     )
 
     name: Annotated[
@@ -274,7 +276,7 @@ class DnsRecord(Resource, Prefetching, Manual, Undoable):
         return f"{'set' if change.actual is None else 'change'} {self.record.name} {self.record.type}"
 
     def preview(self, host: Host, change: Change) -> Sequence[str]:  # noqa: ARG002
-        """The lines of the zone file that are to be there."""
-        if change.desired is None or self.provider == "rfc2136":
+        """The lines of the zone file that are to be there, where the change itself does not say it."""
+        if change.desired is None or (self.provider == "rfc2136" and change.actual is not None):
             return ()
         return [self.record.line(value, self._ttl) for value in change.desired["value"]]

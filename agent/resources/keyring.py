@@ -38,7 +38,7 @@ class Keyring(Resource, Undoable):
         '[user.gpgit]\nsystem = true\nhome = "/var/opt/gpgit"\n\n'
         '[directory."/var/opt/gpgit"]\nowner = "gpgit"\nmode = "0750"\n\n'
         '[keyring."/var/opt/gpgit/.gnupg"]\nowner = "gpgit"\nexclusive = true\n'
-        'keys = []  # such as { file = "astronaut57.asc", email = "astronaut57@example.org", trust = "full" }\n'
+        'keys = [{ file = "astronaut57.asc", email = "astronaut57@example.org", trust = "full" }]\n'
     )
 
     name: Annotated[AbsolutePath, Doc("The GnuPG home")]

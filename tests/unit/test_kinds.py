@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,5 +40,12 @@ def files_named(document: dict[str, dict[str, dict[str, object]]]) -> list[str]:
     for kind, tables in document.items():
         if kind in KINDS:
             keys = ("template", *getattr(kind_class(kind), "files_beside", ()))
-            found += [str(table[key]) for table in tables.values() for key in keys if key in table]
+            found += [name for table in tables.values() for key in keys for name in _values(table, key.split("."))]
     return found
+
+
+def _values(table: Mapping[str, Any], path: Sequence[str]) -> list[str]:
+    """The values at a path of keys, of which all but the last hold lists of tables."""
+    if len(path) == 1:
+        return [str(table[path[0]])] if path[0] in table else []
+    return [name for item in table.get(path[0], ()) for name in _values(item, path[1:])]
