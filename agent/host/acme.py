@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -56,6 +57,7 @@ _HINTS: Sequence[tuple[str, str]] = (
         "is port 80 of these domains reachable from outside: firewall, router?",
     ),
 )
+_NO_ACCOUNT = re.compile(r"^Account .* not found|accountDoesNotExist", re.MULTILINE)
 _NOISE = re.compile(r"^(Saving debug log to .*|Ask for help or search.*|Plugins selected:.*|- - -[- ]*|Hint: .*|)$")
 _SHOWN_LINES = 14
 
@@ -174,6 +176,9 @@ def obtain(folder: str, order: Order, now: float) -> Pair:
     with tempfile.TemporaryDirectory(dir=folder, prefix="order-") as place:
         Path(place, "request.pem").write_bytes(request(key, order.domains))
         problem = _run(folder, place, order)
+        if problem is not None and _NO_ACCOUNT.search(problem.detail):
+            shutil.rmtree(f"{folder}/config/accounts", ignore_errors=True)  # the server lost it: make another one
+            problem = _run(folder, place, order)
         if problem is not None:
             attempts.failed(order, now, problem.detail.rpartition("\n")[2])
             raise problem

@@ -158,12 +158,15 @@ class Firewall:
         found: dict[str, Any] = {}
         if block.rules:
             rules = self.rules_of(block) if self._is_declared(block) else state
-            surveys = [self._survey(family, block) for family in block.families if rules[family]]
-            found["jump"] = next((survey.jump for survey in surveys if survey.jump != FIRST), FIRST)
-            late = next((survey.late[block.label] for survey in surveys if block.label in survey.late), None)
+            surveys = {family: self._survey(family, block) for family in block.families if rules[family]}
+            found["jump"] = next((survey.jump for survey in surveys.values() if survey.jump != FIRST), FIRST)
+            late = next((survey.late[block.label] for survey in surveys.values() if block.label in survey.late), None)
             found["order"] = IN_ORDER if late is None else f"behind {late}"
             found["foreign"] = [
-                rule for survey in surveys for rule, owner in survey.strangers.items() if owner == block.label
+                f"{rule}  ({family})"
+                for family, survey in surveys.items()
+                for rule, owner in survey.strangers.items()
+                if owner == block.label
             ]
         if block.policy is not None:
             policies = {family: self.live(family, block).policy(*block.place) for family in block.families}
