@@ -40,17 +40,14 @@ class Accounts:
     def check_new(self, email: str, aliases: Sequence[str]) -> None:
         """Raise what keeps an account from being added, before anybody is asked for a password."""
         site = self.site()
-        check_free(email, site.domain, site.accounts)
-        check_aliases(email, aliases, site.domain, site.accounts)
-        site.check_included(email)
-        site.check_permitted()
+        _check_new(site, email, aliases)
         site.validate()
 
     def add(self, email: str, aliases: Sequence[str], key: PublicKey, password_hash: str) -> None:
         """Declare a new account; where the site would be wrong with it, nothing of it stays."""
         with self._locked(f"agent account add {email}"):
-            self.check_new(email, aliases)
             site = self.site()
+            _check_new(site, email, aliases)
             files = site.files(email)
             with Edit() as edit:
                 edit.folder(os.path.join(site.folder, FOLDER), "0755")
@@ -116,6 +113,13 @@ class Accounts:
         files = self.site().files(email)
         if not any(map(os.path.lexists, (files.key, files.secret))):
             self.own(email)
+
+
+def _check_new(site: AccountSite, email: str, aliases: Sequence[str]) -> None:
+    check_free(email, site.domain, site.accounts)
+    check_aliases(email, aliases, site.domain, site.accounts)
+    site.check_included(email)
+    site.check_permitted()
 
 
 def _declaration(email: str, aliases: Sequence[str], key: PublicKey, files: AccountFiles) -> dict[str, Any]:

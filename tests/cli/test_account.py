@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from outside import command, environ, start
 from pgp_tools import Owner, owner
 from sitefolder import Result, SiteFolder
@@ -179,7 +182,7 @@ def test_files_that_hold_no_one_public_key(site: SiteFolder, keys: Owner) -> Non
         (keys.public("ann@example.net", "bob@example.net"), "2 keys"),
         (keys.public("bob@example.net"), "no user id of this key has the address ann@example.net"),
         (good[:100], "cut off"),
-        (good[:200] + bytes([good[200] ^ 1]) + good[201:], "gpg"),
+        (good[:40] + bytes([good[40] ^ 1]) + good[41:], "gpg"),
         (b"", "no OpenPGP key"),
         (b"\x00" * 50, "no OpenPGP key"),
         (b"\xff" * (2 << 20), "too large"),
@@ -191,8 +194,8 @@ def test_files_that_hold_no_one_public_key(site: SiteFolder, keys: Owner) -> Non
         assert said in result.err
         assert "PRIVATE" not in result.err
     assert files(site) == set()
-    for given, said in [("/nowhere", "No such file"), (str(site.path), "directory"), ("-", "only one thing")]:
-        result = site.run("account", "add", "ann@example.net", "--key", given, "--password-stdin", stdin=PASSWORD)
+    for where, said in [("/nowhere", "No such file"), (str(site.path), "directory"), ("-", "only one thing")]:
+        result = site.run("account", "add", "ann@example.net", "--key", where, "--password-stdin", stdin=PASSWORD)
         assert (result.code, said in result.err) == (3, True), result.err
 
 
@@ -247,6 +250,17 @@ def test_names_in_one_spelling() -> None:
         "a" * 64 + "@b.net",
     ):
         assert address(name) == name.lower()
+
+
+@given(st.one_of(st.text(), st.from_regex(r"[ -~]{0,9}@[ -~]{0,9}"), st.from_regex(r"[\w.+-]{1,9}@[\w.-]{1,9}")))
+def test_any_text_is_a_plain_name_or_refused(text: str) -> None:
+    try:
+        name = address(text)
+    except UsageError as error:
+        assert error.summary.isprintable()
+    else:
+        assert re.fullmatch(r"[a-z0-9_][a-z0-9_.-]*@[a-z0-9-][a-z0-9.-]*[a-z0-9]|[a-z0-9_][a-z0-9_.-]*@[a-z0-9]", name)
+        assert name == text.lower() == address(name)
 
 
 @pytest.mark.parametrize(
@@ -420,6 +434,17 @@ def test_mail_is_deleted_only_where_it_certainly_lies(site: SiteFolder, keys: Ow
     late = site.run("account", "remove", "bob@example.net", "--delete-mail", "--yes")
     assert late.code == 0, "its mail is what is left of it"
     assert not list(boxes.iterdir())
+
+
+def test_a_resident_agent_takes_it_up(site: SiteFolder, keys: Owner) -> None:
+    (site.state / "run").mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as resident:
+        resident.bind(str(site.state / "run/agent.sock"))
+        resident.listen()
+        added = add(site, keys, "ann@example.net", "--json")
+        assert (added.code, added.json["next"]) == (0, None), added.text
+    removed = site.run("account", "remove", "ann@example.net")
+    assert "agent apply" in removed.out, "the socket of one that was killed is not taken for it"
 
 
 def test_completion(site: SiteFolder, keys: Owner) -> None:
