@@ -83,14 +83,13 @@ def _about(mail: MailHost, probe: Probe) -> Iterator[Finding]:
     name = f"incoming:{probe.label}"
     if not probe.arrived:
         yield _not_arrived(name, probe)
+        return
+    yield passed(name, f"taken, and stored in the mailbox of {' and '.join(probe.accounts)}")
+    if probe.recipient in probe.accounts:
+        yield from _about_one(mail, probe, probe.recipient)
+    elif mail.has("seal"):
         for account in probe.accounts:
-            if account not in probe.files:
-                return
-    else:
-        yield passed(name, f"taken, and stored in {', '.join(probe.files.values())}")
-    for account in probe.accounts:
-        own = account if len(probe.accounts) == 1 and account == probe.label else f"{probe.label}:{account}"
-        yield from _about_one(mail, probe, account, own)
+            yield _sealed(mail, account, probe.contents[account], f"sealed:{probe.label}:{account}")
 
 
 def _not_arrived(name: str, probe: Probe) -> Finding:
@@ -113,59 +112,54 @@ def _spam(probe: Probe) -> Finding:
     return failed(name, f"the message that every filter takes for spam has X-Spam-Flag: {flag or 'none'}", hint)
 
 
-def _about_one(mail: MailHost, probe: Probe, account: str, name: str) -> Iterator[Finding]:
+def _about_one(mail: MailHost, probe: Probe, account: str) -> Iterator[Finding]:
     content = probe.contents[account]
-    yield from _stored(mail, probe.files[account], name)
-    yield from _scanned(mail, content, name)
+    if mail.has("mailstore"):
+        yield _stored(probe.files[account], f"stored:{account}")
+    if mail.has("amavis"):
+        yield _scanned(mail, content, f"scanned:{account}")
     if mail.has("seal"):
-        yield from _sealed(mail, account, content, name)
+        yield _sealed(mail, account, content, f"sealed:{account}")
+        yield _private(mail, account, f"private:{account}")
     if over_imap(account, probe.message_id):
-        yield passed(f"imap:{name}", "an IMAP session of the account sees it")
+        yield passed(f"imap:{account}", "an IMAP session of the account sees it")
     else:
-        yield failed(f"imap:{name}", "an IMAP session of the account does not find it", "journalctl -u dovecot")
+        yield failed(f"imap:{account}", "an IMAP session of the account does not find it", "journalctl -u dovecot")
 
 
-def _stored(mail: MailHost, path: str, name: str) -> Iterator[Finding]:
-    if not mail.has("mailstore"):
-        return
+def _stored(path: str, name: str) -> Finding:
     mount = inside(Mounts().all, path)
     if mount is not None and mount.type == "fuse.gocryptfs":
-        yield passed(f"stored:{name}", f"it lies on the encrypted {mount.path}")
-    else:
-        yield failed(
-            f"stored:{name}", f"{path} does not lie on the encrypted store", "agent apply; see dovecot.mailboxes"
-        )
+        return passed(name, f"it lies on the encrypted {mount.path}")
+    return failed(name, f"{path} does not lie on the encrypted store", "agent apply; see dovecot.mailboxes")
 
 
-def _scanned(mail: MailHost, content: bytes, name: str) -> Iterator[Finding]:
-    if not mail.has("amavis"):
-        return
+def _scanned(mail: MailHost, content: bytes, name: str) -> Finding:
     headers = ["X-Spam-Status"] if mail.has("spamassassin") else ["X-Spam-Status", "X-Virus-Scanned"]
     seen = [header for header in headers if field(content, header)]
     if seen:
-        yield passed(f"scanned:{name}", f"it bears {seen[0]}")
-    else:
-        hint = "content_filter of smtp in master.cf must name Amavis; amavisd-new test-config"
-        yield failed(f"scanned:{name}", f"it bears no {' or '.join(headers)}: nothing looked into it", hint)
+        return passed(name, f"it bears {seen[0]}")
+    hint = "content_filter of smtp in master.cf must name Amavis; amavisd test-config"
+    return failed(name, f"it bears no {' or '.join(headers)}: nothing looked into it", hint)
 
 
-def _sealed(mail: MailHost, account: str, content: bytes, name: str) -> Iterator[Finding]:
-    hint = "virtual_transport must be the sealer; systemctl status state-agent-seal"
+def _sealed(mail: MailHost, account: str, content: bytes, name: str) -> Finding:
     if not (field(content, "Content-Type") or "").lower().startswith("multipart/encrypted"):
-        yield failed(f"sealed:{name}", "it was stored as it came, not encrypted", hint)
-        return
+        hint = "virtual_transport must be the sealer; systemctl status state-agent-seal"
+        return failed(name, "it was stored as it came, not encrypted", hint)
     key = mail.key(account)
     ids, wrong = sealed_to(content, key)
     if wrong:
-        yield failed(f"sealed:{name}", wrong, "the account's key must be the only one: agent apply; agent account list")
-        return
-    yield passed(f"sealed:{name}", f"encrypted to {', '.join(ids)} of {key.fingerprint}, its subject is hidden")
-    able = who_can_decrypt(key)
+        return failed(name, wrong, "the account's key must be the only one: agent apply; agent account list")
+    return passed(name, f"encrypted to {', '.join(ids)} of {key.fingerprint}, its subject is hidden")
+
+
+def _private(mail: MailHost, account: str, name: str) -> Finding:
+    able = who_can_decrypt(mail.key(account))
     if able:
         hint = "a private key belongs on its owner's own device: move it there, and delete it here"
-        yield failed(f"private:{name}", f"the private key lies on this host: {', '.join(able)}", hint)
-    else:
-        yield passed(f"private:{name}", "nobody on this host has the private key")
+        return failed(name, f"the private key lies on this host: {', '.join(able)}", hint)
+    return passed(name, "nobody on this host has the private key")
 
 
 def _plaintext(mail: MailHost, places: list[str], sent: bool) -> Finding:

@@ -72,7 +72,7 @@ def _in_dns(selector: str, domain: str) -> Finding:
         r"^opendkim-testkey: ", "", said.stderr.strip().splitlines()[-1] if said.stderr.strip() else "no answer"
     )
     hint = f"put the record of {selector}._domainkey.{domain} into DNS: agent dns shows it"
-    finding = warned if re.search(r"query failed|timed out|no answer", why) else failed
+    finding = warned if re.search(r"unexpected reply|failed|timed out|no answer", why) else failed
     return finding("dkim-key", f"receivers cannot verify the signature: {why}", hint)
 
 

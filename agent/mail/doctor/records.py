@@ -13,22 +13,26 @@ from agent.mail.doctor.talk import connected
 from agent.mail.zone import DIFFERS, MISSING, THERE, Wanted, compare, lines, wanted
 
 _SHORT = 5.0
+_ASK = "can this host ask DNS? look at /etc/resolv.conf"
 
 
 def records(mail: MailHost) -> Iterator[Finding]:
     """The records that the site declares."""
     declared = wanted(mail.entries, mail.host)
     compare(declared, mail.host)
+    unknown = [each for each in declared if each.state not in (THERE, MISSING, DIFFERS)]
     for each in declared:
-        yield _record(each, mail)
+        if each not in unknown:
+            yield _record(each, mail)
+    if unknown:
+        seen = f"{len(unknown)} of {len(declared)} records are not known: {unknown[0].note}"
+        yield warned("dns", seen, _ASK)
 
 
 def _record(each: Wanted, mail: MailHost) -> Finding:
     name = f"dns:{each.name} {each.type}"
     if each.state == THERE:
         return passed(name, "as declared")
-    if each.state not in (MISSING, DIFFERS):
-        return warned(name, each.note or "not known", "can this host ask DNS? look at /etc/resolv.conf")
     seen = "it is not there" if each.state == MISSING else f"it says {'; '.join(each.found)}"
     hint = "it must say: " + " / ".join(lines(each, "")) if each.resource.ensure == "present" else "remove it"
     return failed(name, seen, hint) if _needed(each, mail) else warned(name, seen, hint)
@@ -65,7 +69,7 @@ def reverse(mail: MailHost) -> Iterator[Finding]:
             else:
                 yield failed(name, f"it is {', '.join(names) or 'nothing'}, not {mail.hostname}", hint)
     except Unanswered as error:
-        yield warned("ptr", error.summary, f"can this host ask DNS? {hint}")
+        yield warned("ptr", error.summary, f"{_ASK}; {hint}")
 
 
 def router(mail: MailHost) -> Iterator[Finding]:
@@ -110,7 +114,7 @@ def way_out(mail: MailHost) -> Iterator[Finding]:
     try:
         found = mail.host.nameservers.find(Record(domain, "MX"))
     except Unanswered as error:
-        yield warned("port-25-out", error.summary, "can this host ask DNS? look at /etc/resolv.conf")
+        yield warned("port-25-out", error.summary, _ASK)
         return
     servers = sorted((int(value.split()[0]), value.split()[1].rstrip(".")) for value in found.values) if found else []
     server = servers[0][1] if servers else domain
