@@ -89,9 +89,12 @@ def test_install(host: Packaged) -> None:
     assert host.out("agent", "--version") == "agent 0.1.0"
     assert host.run("python3", "-c", "import agent", status=1).stderr.endswith("No module named 'agent'\n")
     assert host.out("systemctl", "is-enabled", "state-agent-firewall.service") == "enabled"
-    for shell, file in (("bash", "bash-completion/completions/agent"), ("bash", "zsh/vendor-completions/_agent")):
-        assert "_AGENT_COMPLETE" in host.read(f"/usr/share/{file}")
-        host.run(shell, "-n", f"/usr/share/{file}")
+    for place in (
+        "bash-completion/completions/agent",
+        "zsh/vendor-completions/_agent",
+        "fish/vendor_completions.d/agent.fish",
+    ):
+        assert "_AGENT_COMPLETE" in host.read(f"/usr/share/{place}")
 
 
 def test_the_service_does_nothing_without_a_site(host: Packaged) -> None:
