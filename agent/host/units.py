@@ -15,9 +15,8 @@ BOOTED = "/run/systemd/system"
 JOB_LIMIT = 300.0
 SETTLE_LIMIT = 90.0
 PROOF = 0.5
-"""Seconds that a service has to live before its start counts, where its type does not say when it is ready."""
+"""Seconds that a service has to live before its start counts: also one that said it is ready may die of its work."""
 
-_TELLS_READINESS = ("notify", "notify-reload", "dbus", "oneshot")
 _JOURNAL_LINES = "15"
 
 
@@ -111,7 +110,7 @@ class Units:
         since = time.time()
         result = _job(verb, unit)
         after = settled = self._settled(unit.id)
-        unproven = verb == "reload" or after.type not in _TELLS_READINESS
+        unproven = verb == "reload" or after.type != "oneshot"
         if result.ended_well and after.up and unproven and after.id.endswith(".service"):
             time.sleep(PROOF)
             after = self.fresh(unit.id)

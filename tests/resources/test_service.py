@@ -306,6 +306,25 @@ def test_a_service_that_dies_again_and_again(converge: Converge, host: Host, pau
     assert "dying" in error.value.detail
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (
+            "Type=notify",
+            "NotifyAccess=all",
+            "ExecStart=/bin/sh -c 'systemd-notify --ready; sleep 0.1; echo gone; exit 1'",
+        ),
+        ("Type=forking", "ExecStart=/bin/sh -c '(sleep 0.1; echo gone; exit 1) &'"),
+    ],
+    ids=["notify", "forking"],
+)
+def test_one_that_dies_after_it_said_it_is_ready(converge: Converge, lines: tuple[str, ...]) -> None:
+    write("sa-a.service", *lines, "Restart=on-failure", "RestartSec=30s")
+    with pytest.raises(ResourceError, match="dies at once after start, again and again") as error:
+        converge(Service(name="sa-a"))
+    assert "gone" in error.value.detail
+
+
 def test_one_that_waits_for_its_next_try_does_not_run(host: Host) -> None:
     write("sa-a.service", "ExecStart=/bin/false", "Restart=always", "RestartSec=30s")
     systemctl("enable", "--now", "sa-a")
