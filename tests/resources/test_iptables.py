@@ -548,7 +548,5 @@ def test_the_check_of_many_rules_takes_six_programs(net: Net, monkeypatch: pytes
         return observe(*words, **options)
 
     monkeypatch.setattr(netns, "observe", count)
-    begun = time.monotonic()
     assert not net.differing(*many)
     assert len(started) == 6
-    assert time.monotonic() - begun < 5
