@@ -229,6 +229,14 @@ def test_the_old_one_stays_while_the_server_is_down(
     assert bring(host, certificate(tmp_path, server)) == {}
 
 
+def test_a_server_that_lost_the_account(server: Server, host: Host, tmp_path: Path, now: list[float]) -> None:
+    bring(host, certificate(tmp_path, server))
+    server.down()
+    server.up()  # pebble keeps accounts in memory only
+    other = certificate(tmp_path, server, domains=["other.example.net"])
+    assert bring(host, other) == {"domains": ["mail.example.net"]}
+
+
 def test_a_name_that_leads_nowhere(server: Server, host: Host, tmp_path: Path, now: list[float]) -> None:
     server.point("nowhere.example.net", "192.0.2.57")
     error = failing(host, certificate(tmp_path, server, domains=["nowhere.example.net"]))
