@@ -11,11 +11,15 @@ from agent.host.pgpkeys import day
 from agent.mail.accounts_keys import problem, warning
 from agent.mail.accounts_site import Account
 
+_NONE = Wanted("", problem="no key is declared with it")
+
 
 def rows(accounts: Sequence[Account]) -> list[dict[str, Any]]:
     """One row for each account; gpg takes all keys apart in one go."""
-    tables = [{"file": each.key} | ({"fingerprint": each.fingerprint} if each.fingerprint else {}) for each in accounts]
-    return [_row(each, wanted) for each, wanted in zip(accounts, resolved(tables), strict=True)]
+    with_key = [each for each in accounts if each.key]
+    tables = [{"file": each.key} | ({"fingerprint": each.fingerprint} if each.fingerprint else {}) for each in with_key]
+    found = {id(each): wanted for each, wanted in zip(with_key, resolved(tables), strict=True)}
+    return [_row(each, found.get(id(each), _NONE)) for each in accounts]
 
 
 def _row(account: Account, wanted: Wanted) -> dict[str, Any]:
@@ -27,7 +31,7 @@ def _row(account: Account, wanted: Wanted) -> dict[str, Any]:
         "key": account.key,
         "fingerprint": wanted.fingerprint or account.fingerprint,
         "expires": None if until == inf else day(until),
-        "problem": wanted.problem or (problem(key, account.email) if key is not None else "there is no key") or None,
+        "problem": wanted.problem or (problem(key, account.email) if key is not None else "") or None,
         "warning": (warning(key) or None) if key is not None else None,
         "source": account.source,
     }

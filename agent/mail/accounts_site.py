@@ -89,7 +89,7 @@ class AccountSite:
         found = self._plain("accounts")
         rows = found if isinstance(found, list) else []
         return [
-            _account(row, self._source(i))
+            self._account(i, row)
             for i, row in enumerate(rows)
             if isinstance(row, Mapping) and isinstance(row.get("email"), str)
         ]
@@ -97,9 +97,18 @@ class AccountSite:
     def _plain(self, name: str) -> Any:
         return self._values.value(SITE, name) if name in self._site.values else None
 
-    def _source(self, index: int) -> str:
+    def _account(self, index: int, row: Mapping[str, Any]) -> Account:
         document, path = self._site.origins["accounts", index]
-        return f"{document.shown}:{document.line(path)}"
+        aliases = row.get("aliases")
+        named = [each.lower() for each in aliases if isinstance(each, str)] if isinstance(aliases, list) else []
+        key = _text(row, "key")
+        return Account(
+            email=_text(row, "email").lower(),
+            aliases=tuple(named),
+            key=os.path.join(document.path.parent, key) if key else "",
+            fingerprint=_text(row, "fingerprint"),
+            source=f"{document.shown}:{document.line(path)}",
+        )
 
     def setting(self, state: str, name: str) -> str | None:
         """The value of a text parameter of a state, None where the state is not selected or has none."""
@@ -123,11 +132,6 @@ class AccountSite:
             )
 
 
-def _account(row: Mapping[str, Any], source: str) -> Account:
-    def text(name: str) -> str:
-        value = row.get(name)
-        return value if isinstance(value, str) else ""
-
-    aliases = row.get("aliases")
-    named = [each.lower() for each in aliases if isinstance(each, str)] if isinstance(aliases, list) else []
-    return Account(text("email").lower(), tuple(named), text("key"), text("fingerprint"), source)
+def _text(row: Mapping[str, Any], name: str) -> str:
+    value = row.get(name)
+    return value if isinstance(value, str) else ""

@@ -52,7 +52,7 @@ def keys() -> Iterator[Owner]:
             made.make("ann@example.net")
             made.make("bob@example.net", expires="10d")
             made.make("signs@example.net", usage="")
-            made.make("old@example.net", expires="20200201T000000", options=("--faked-system-time", "20200101T000000"))
+            made.make("old@example.net", expires="20200201T000000", options=("--faked-system-time", "20200101T000000!"))
             made.revoke(made.make("gone@example.net"))
             yield made
         finally:
@@ -215,6 +215,8 @@ def test_what_is_in_use_is_refused(site: SiteFolder, keys: Owner) -> None:
     ]:
         result = site.run("account", "add", *words, "--key", "/nowhere", "--password-stdin", stdin=PASSWORD)
         assert (result.code, result.out, said in result.err) == (3, "", True), result.err
+    listed = {row["email"]: row["problem"] for row in site.run("account", "list", "--json").json["accounts"]}
+    assert listed == {"ann@example.net": None, "hand@example.net": "no key is declared with it"}
     for words in (["passwd", "--password-stdin"], ["remove"], ["key", "--key", "/nowhere"]):
         result = site.run("account", *words, "hand@example.net", stdin=PASSWORD)
         assert (result.code, "by hand" in result.err) == (3, True), result.err
