@@ -176,6 +176,49 @@ def test_what_was_made_is_undone_where_that_was_asked_for(pg: Pg, site: Site) ->
     assert pg.sql("SELECT 1 FROM pg_roles WHERE rolname IN ('vmail', 'owner')") == []
 
 
+CIRCLE = """
+[state]
+summary = "Tables that refer to one another in a circle"
+[parameters.cluster]
+type = "string"
+
+[postgres_database.mail]
+cluster = "{{ cluster }}"
+"""
+LINK = """
+[postgres_table."mail.app.NAME"]
+primary_key = ["id"]
+owner = "owner"
+cluster = "{{ cluster }}"
+[postgres_table."mail.app.NAME".columns]
+id = "int"
+next = { type = "int", references = "NEXT(id) on delete set null" }
+self = { type = "int", references = "app.NAME" }
+"""
+
+
+def test_a_circle_of_tables_is_closed_by_the_last(pg: Pg, site: Site) -> None:  # noqa: F811
+    names = ("one", "two", "three")
+    links = [LINK.replace("NAME", name).replace("NEXT", names[i - 2]) for i, name in enumerate(names)]
+    role = '[postgres_role.owner]\ncluster = "{{ cluster }}"\n'
+    (site.folder / "states/store/state.toml").write_text(CIRCLE + role + "".join(links))
+    (site.folder / "site.toml").write_text(SITE.replace("CLUSTER", str(pg.cluster.data)).partition("[secrets")[0] +
+                                           f'[values.store]\ncluster = "{pg.cluster.data}"\n')  # fmt: skip
+    assert set(site.outcomes("apply", code=0).values()) == {"added"}
+    assert site.outcomes("apply", "--check", code=0) == {}
+    keys = "SELECT conrelid::regclass::text, confrelid::regclass::text FROM pg_constraint WHERE contype = 'f'"
+    found = pg.cluster.sql(keys, database="mail")
+    assert len(found) == len(set(found)) == 6
+    rows = "INSERT INTO app.one VALUES (1); INSERT INTO app.three VALUES (1, 1)"
+    pg.cluster.sql(f"SET ROLE owner; {rows}", database="mail")
+    pg.cluster.sql("DROP TABLE app.two CASCADE", database="mail")
+    assert "REFERENCES" in site.run("apply", "--check", code=2)
+    assert site.outcomes("apply", code=0) == {
+        "postgres_table:mail.app.two": "added", "postgres_table:mail.app.one": "changed",
+    }  # fmt: skip
+    assert site.outcomes("apply", "--check", code=0) == {}
+
+
 def test_a_server_that_is_down_is_told_once_for_each(pg: Pg, site: Site) -> None:  # noqa: F811
     (site.folder / "site.toml").write_text(SITE.replace("CLUSTER", str(site.folder / "nowhere")))
     shown = site.run("apply", "--check", code=1)
