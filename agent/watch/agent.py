@@ -81,17 +81,22 @@ class Agent:
         """Stay until `stop`."""
         try:
             with Signals(self._events, self.stop, self.reread):
-                self._begin()
+                self.begin()
                 while not self._stopped:
                     self.turn()
         finally:
             tell("STOPPING=1")
-            if self._answering is not None:
-                self._answering.close()
-            self._resident.close()
-            self._events.close()
+            self.close()
 
-    def _begin(self) -> None:
+    def close(self) -> None:
+        """Listen and answer no more."""
+        if self._answering is not None:
+            self._answering.close()
+        self._resident.close()
+        self._events.close()
+
+    def begin(self) -> None:
+        """Arm everything, then bring everything to its desired state."""
         self._answering = Answering(self._places.run / SOCKET, self._answer)
         self._events.call(self._answering.fileno(), self._answering.serve)
         self.arm()

@@ -1,0 +1,76 @@
+"""The resident agent with the rules of a network namespace of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from netfilter_tools import Net, namespace
+from residence import Residence, counting
+
+from agent.engine import Engine
+from agent.host import Host
+from agent.resources.file import File
+
+SITE = """
+[iptables.base]
+chain = "INPUT"
+rules = ["-i lo -j ACCEPT", "-p tcp --dport 25 -j ACCEPT"]
+[iptables.out]
+chain = "OUTPUT"
+rules = ["-p tcp --dport 6667 -j DROP"]
+[file."HOST/a"]
+content = "a"
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[tuple[Residence, Net]]:
+    (tmp_path / "site.toml").write_text(SITE.replace("HOST", str(tmp_path / "host")))
+    real = Engine._host
+
+    def inside(self: Engine, journal: object) -> Host:
+        host = real(self, journal)  # type: ignore[arg-type]
+        host.namespace = net.path
+        return host
+
+    with namespace(tmp_path) as net, mock.patch.object(Engine, "_host", inside):
+        residence = Residence(tmp_path, netns=net.path)
+        residence.settle()
+        yield residence, net
+        residence.agent.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ["iptables", "-F", "state-agent-INPUT"],
+        ["iptables", "-D", "INPUT", "-j", "state-agent-INPUT"],
+        ["ip6tables", "-A", "state-agent-INPUT", "-j", "DROP"],
+    ],
+    ids=" ".join,
+)
+def test_rules_are_put_right_and_own_writes_wake_nobody(place: tuple[Residence, Net], damage: list[str]) -> None:
+    residence, net = place
+    sound, rounds, runs = net.rules(), residence.rounds, residence.runs()
+    sound6, jump = net.rules(v6=True), net.rules("INPUT")
+    with counting(File) as counted:
+        net.run(*damage)
+        residence.until(lambda: residence.rounds > rounds)
+        residence.settle()
+    assert (net.rules(), net.rules(v6=True), net.rules("INPUT")) == (sound, sound6, jump)
+    assert residence.rounds == rounds + 1
+    assert residence.runs() == runs + 1
+    assert counted.read == []
+    assert residence.changes()[-1] == ("iptables:base", "drift", "done")
+
+
+def test_rules_of_others_are_looked_at_and_left_alone(place: tuple[Residence, Net]) -> None:
+    residence, net = place
+    runs, rounds = residence.runs(), residence.rounds
+    net.run("iptables", "-A", "FORWARD", "-j", "ACCEPT")
+    residence.until(lambda: residence.rounds > rounds)
+    assert residence.runs() == runs
+    assert "-A FORWARD -j ACCEPT" in net.rules("FORWARD")
