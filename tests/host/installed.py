@@ -81,8 +81,8 @@ class Installed:
         assert status in (None, done.returncode), "\n".join([f"exit status {done.returncode}", *errors, done.stderr])
         return {row["id"]: row["outcome"] for row in rows if row["outcome"] != "in-desired-state"}
 
-    def python(self, script: str, *arguments: str) -> str:
+    def python(self, script: str, *arguments: str, stdin: str | None = None) -> str:
         """Run a script of Python in the hosts' network, outside of every host: as somebody in the world would."""
-        done = machine(TOOL, "lan", "--", "/usr/bin/env", "python3", "-I", "-c", script, *arguments)
+        done = machine(TOOL, "lan", "--", "/usr/bin/env", "python3", "-I", "-c", script, *arguments, stdin=stdin)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
