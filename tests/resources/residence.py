@@ -25,7 +25,7 @@ _audited: list[tuple[str, Any]] | None = None
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if _audited is not None and (event == "open" or event in _PROCESSES):
-        _audited.append((event, arguments[0]))
+        _audited.append((event, arguments[0] if arguments else ""))
 
 
 sys.addaudithook(_audit)
