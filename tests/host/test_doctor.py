@@ -1,4 +1,4 @@
-"""`agent doctor` on a whole mail server: nothing to complain of, and each thing that is broken is found, and it alone."""
+"""`agent doctor` on a whole mail server: nothing to complain of, and what is broken is found, and nothing else."""
 
 from __future__ import annotations
 
@@ -56,6 +56,18 @@ GOOD = [
     *("plaintext", "signed", "dkim-key", "jail:postfix", "jail:dovecot", "port-25-out", "dns:example.net MX"),
     *(f"{what}:{ANN}" for what in ("key", "incoming", "stored", "scanned", "sealed", "private", "imap", "mailbox")),
 ]
+BREAK = """
+postconf -e smtpd_relay_restrictions=permit_mynetworks smtpd_recipient_restrictions="$(
+    postconf -hx smtpd_recipient_restrictions | sed 's/reject_unauth_destination//')"
+postfix reload 2>/dev/null
+systemctl stop fail2ban
+sed -i '/ MX /d' /etc/nsd/example.net; systemctl restart nsd
+mkdir -p -m 700 /root/.gnupg; cp -a /opt/world/private-keys-v1.d /root/.gnupg/
+"""
+MEND = """
+rm -r /srv/mail/mailboxes/ann@example.net/Maildir/cur/1.clear* /root/.gnupg
+sed -i '/^@ IN NS/a @ IN MX 10 mail.example.net.' /etc/nsd/example.net; systemctl restart nsd
+"""
 PUT_IN_CLEAR = """
 cd /srv/mail/mailboxes/ann@example.net/Maildir/cur
 printf 'From: eve@example.net\\r\\nSubject: in clear\\r\\n\\r\\nas it came\\r\\n' > 1.clear:2,
@@ -77,6 +89,7 @@ def mail(new_host: Callable[[str], Installed]) -> Installed:
     zones = [ZONE.format(zone=zone) for zone in ("example.net", REVERSE)]
     host.write("/etc/nsd/nsd.conf", SERVER + "".join(zones))
     host.write("/etc/resolv.conf", "nameserver 127.0.0.1\n")
+    host.sh("sed -i 's/^[0-9.]*.*doctor.*/127.0.1.1 doctor/' /etc/hosts")  # its address is in DNS alone
     host.sh("systemctl restart nsd; systemctl restart postfix opendkim amavis")
     return host
 
@@ -124,18 +137,14 @@ def test_the_checks_and_the_mail_test_together(mail: Installed) -> None:
 
 
 def test_each_thing_that_is_broken_is_found_and_nothing_else(mail: Installed) -> None:
-    mail.sh(
-        "postconf -e 'smtpd_relay_restrictions = permit' 'mynetworks = 127.0.0.0/8' \\\n"
-        "  \"smtpd_recipient_restrictions = $(postconf -h smtpd_recipient_restrictions | sed s/reject_unauth_destination,//)\"\n"
-        "touch -d '400 days' /etc/nsd/x; systemctl stop fail2ban\n"
-        "sed -i '/ MX /d' /etc/nsd/example.net; systemctl restart nsd; postfix reload 2>/dev/null\n" + PUT_IN_CLEAR
-    )
+    mail.sh(BREAK + PUT_IN_CLEAR)
     wrong = bad(found(mail, status=1))
-    assert set(wrong) == {"relay", "jail:postfix", "jail:dovecot", "dns:example.net MX", f"mailbox:{ANN}", "port-25-out"}
+    broken = {"relay", "jail:postfix", "jail:dovecot", "dns:example.net MX", f"mailbox:{ANN}", f"private:{ANN}"}
+    assert set(wrong) == broken
     assert "10 mail.example.net" in wrong["dns:example.net MX"]
     assert "reject_unauth_destination" in wrong["relay"]
     mail.outcomes()
-    mail.sh("rm /srv/mail/mailboxes/ann@example.net/Maildir/cur/1.clear*")
+    mail.sh(MEND)
 
 
 def test_mail_that_stops_on_its_way(mail: Installed) -> None:
@@ -162,7 +171,7 @@ def test_who_has_no_key_is_refused(mail: Installed) -> None:
 def test_a_message_is_removed_when_the_test_is_cut_off(mail: Installed) -> None:
     mail.sh(
         "agent doctor mail > /root/out 2>&1 & pid=$!\n"
-        "until grep -rqs state-agent-doctor /srv/mail/mailboxes; do kill -0 $pid; sleep .05; done\n"
+        "until grep -rqs --include=*,S=* state-agent-doctor /srv/mail/mailboxes; do kill -0 $pid; sleep .05; done\n"
         "kill $pid; wait $pid && exit 9; grep aborted /root/out"
     )
     assert left_behind(mail) == ""

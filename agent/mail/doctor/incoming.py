@@ -38,7 +38,7 @@ def incoming(mail: MailHost) -> Iterator[Finding]:
     try:
         bring(mail, probes)
         early = traces(mail, [probe.marker for probe in probes if probe.taken])
-        follow(mail, probes)
+        follow(mail, [probe for probe in probes if probe.taken])
         mail.say("looking at what arrived")
         found = [each for probe in probes for each in _about(mail, probe)]
         late = traces(mail, [probe.marker for probe in probes if probe.taken])
