@@ -42,10 +42,11 @@ class MountAt:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The catalog of a PostgreSQL cluster, and of one of its databases where one is named."""
+    """The roles and databases of a PostgreSQL cluster; or the catalog of one database; or the rows of one table."""
 
     cluster: str | None
     database: str | None = None
+    table: tuple[str, str] | None = None
 
 
 Source = At | Below | Rules | MountAt | Catalog

@@ -62,6 +62,10 @@ class Resident(Engine):
             self._journal.close()
             self._journal = None
 
+    def release(self) -> None:
+        """Give up what others may wait for, such as connections to databases; it is made again when it is needed."""
+        self._kept_host = None
+
     def reconcile(self) -> Report:
         """Bring everything to its desired state, as `agent apply` does. Raises LockHeld."""
         return self._run([entry.id for entry in self._desired.entries], whole=True)

@@ -191,7 +191,7 @@ class PostgresDatabase(Resource, Undoable):
             self._drop(server)
 
     def watched(self) -> Iterable[Source]:
-        return [Catalog(self.cluster, self.name)]
+        return [Catalog(self.cluster), Catalog(self.cluster, self.name)]
 
     def implied_requires(self) -> Iterable[str]:
         return [*server_requirements(self.cluster), *[f"postgres_role:{self.owner}"] * (self.owner is not None)]

@@ -217,7 +217,8 @@ class PostgresRows(Resource, Undoable):
             raise ResourceError(f"{len(lost)} rows of {self.name} that were not declared were deleted, and not kept")
 
     def watched(self) -> Iterable[Source]:
-        return [Catalog(self.cluster, self.table.database)]
+        rows = Catalog(self.cluster, self.table.database, (self.table.schema, self.table.table))
+        return [Catalog(self.cluster, self.table.database), rows]
 
     def implied_requires(self) -> Iterable[str]:
         bare = TableName(self.table.database, self.table.schema, self.table.table)

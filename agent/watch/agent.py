@@ -7,7 +7,7 @@ that it is time, in one round of the engine. The sources are armed before the fi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from agent.engine import Places, Report, Watcher
@@ -18,6 +18,7 @@ from agent.host.aptlock import LOCKS, holder
 from agent.host.asking import Answering
 from agent.host.supervisor import tell, tell_reloading, watchdog_period
 from agent.watch.calm import Calm
+from agent.watch.catalogs import LOG
 from agent.watch.events import BLIND, SITE, Events
 from agent.watch.folders import News
 from agent.watch.signals import Signals
@@ -36,6 +37,8 @@ _APT_PAUSE = 1.0
 _LONG_STEP = 3600
 """Seconds that systemd's watchdog is given for a round that may install packages or start services."""
 _TROUBLE_PAUSE = 10.0
+_IDLE = 10.0
+"""Seconds after which connections to databases are given up: who drops one must not find the agent in it."""
 
 
 class Agent:
@@ -64,6 +67,7 @@ class Agent:
         self._told_troubles: dict[str, str] = {}
         self._watchdog = watchdog_period()
         self._ping_at = self._blind_at = 0.0
+        self._idle_at: float | None = None
         self._answering: Answering | None = None
 
     # From outside
@@ -102,6 +106,7 @@ class Agent:
         self.arm()
         tell("READY=1", "STATUS=Bringing the host to its desired state")
         self.state.history = self._resident.history()
+        self._events.catalogs.changed()
         self._look_at_all()
 
     def arm(self) -> None:
@@ -134,10 +139,26 @@ class Agent:
         due = self._calm.take(now)
         if SITE in due:
             self._read_site()
-        self._look_at(id for id in due if id in self._ids)
+        self._look_at({id for id in self._of_catalogs(due, now) if id in self._ids})
+
+    def _of_catalogs(self, due: list[str], now: float) -> Iterator[str]:
+        """What is due, with the news of a cluster's log turned into whose catalogs changed."""
+        catalogs = self._events.catalogs
+        for key in due:
+            if not key.startswith(LOG):
+                yield key
+            elif (rest := catalogs.rest(now)) > 0:
+                self._calm.put_off([key], now, rest)
+            else:
+                self._idle_at = now + _IDLE
+                yield from catalogs.changed(key)
+        if self._idle_at is not None and now >= self._idle_at:
+            self._idle_at = None
+            catalogs.close()
+            self._resident.release()
 
     def _patience(self) -> float | None:
-        moments = [self._calm.next_due(), self._timers.next_due()]
+        moments = [self._calm.next_due(), self._timers.next_due(), self._idle_at]
         moments += [self._blind_at] if self._events.troubles else []
         moments += [self._ping_at] if self._watchdog else []
         earliest = min((moment for moment in moments if moment is not None), default=None)
@@ -175,6 +196,7 @@ class Agent:
             return
         self._resident.use(self._site.desired)
         self.arm()
+        changed.ids |= self._events.catalogs.changed() & self._ids
         self._calm.drop(changed.removed)
         self._teller.info(f"the site changed: {len(changed.ids)} resources to look at, {len(changed.removed)} removed")
         self._round(sorted(changed.ids), undo_removed=bool(changed.removed))
@@ -197,9 +219,9 @@ class Agent:
     def _look_blindly(self, now: float) -> None:
         """What a source would tell of that cannot be had is looked at now and then."""
         self._blind_at = now + BLIND
-        self._events.arm()
+        self._calm.touch(self._events.blind() & self._ids, now)
+        self._events.watch(self._site.desired.entries, self._site.own())
         self._tell_troubles()
-        self._calm.touch(self._ids, now)
 
     def _look_at(self, ids: Iterable[str]) -> None:
         quick: list[str] = []
@@ -245,7 +267,10 @@ class Agent:
         """What happened up to now to a resource is seen by the reading that follows: its own writes wake nobody."""
         kind = step.entry.resource.kind
         moot = [step.id] if kind != "iptables" else [id for id in self._ids if id.startswith("iptables:")]
-        self._take(self._events.pending(), but=moot)
+        news = self._events.pending()
+        if kind.startswith("postgres_"):
+            news.keys |= self._events.catalogs.changed()
+        self._take(news, but=moot)
 
     def _ended(self, step: Step) -> None:
         self._ping()
@@ -267,6 +292,8 @@ class Agent:
                 self._calm.settled(step.id)
                 if step.outcome in PLANNED and self.state.row(step.id) is None:
                     self._teller.warn(f'{step.id} drifted, and is only reported (drift = "report")')
+        if any(step.entry.resource.kind.startswith("postgres_") for step in report.steps):
+            self._idle_at = now + _IDLE
         for note in report.notes if everything or notes else ():
             self._teller.info(note)
         self.state.looked(report, time.time(), everything=everything)

@@ -1,29 +1,86 @@
-"""Changes to the catalogs of PostgreSQL."""
+"""Changes to what is declared in PostgreSQL: an event of a cluster's log leads to a look at digests."""
 
 from __future__ import annotations
 
-import select
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
-from agent.sources import Catalog
+from agent.errors import ResourceError
+from agent.sources import Below, Catalog
+
+if TYPE_CHECKING:
+    from agent.host.postgres import Postgres
+
+LOG = "log:"
+"""What the key of a cluster's log begins with."""
+_SHARE = 20.0
+"""A digest that took so long is not made again for so many times as long: a busy server is left alone."""
 
 
 class Catalogs:
-    """The catalogs that a site declares something in."""
+    """The catalogs that a site declares something in, with whose they are."""
 
     def __init__(self) -> None:
         self._keys: dict[Catalog, set[str]] = {}
+        self._digests: dict[Catalog, str] = {}
+        self._by_log: dict[str, list[Catalog]] = {}
+        self._postgres: Postgres | None = None
+        self._rest_until = 0.0
+        self.unseen: dict[str, set[str]] = {}
+        """Why a cluster cannot be watched, with whose catalogs it has."""
 
-    def want(self, keys: Mapping[Catalog, set[str]]) -> None:
-        """From now on tell of these."""
-        self._keys = dict(keys)
+    def want(self, keys: Mapping[Catalog, set[str]]) -> Iterator[tuple[Below, str]]:
+        """From now on tell of these; gives what to watch for that."""
+        self._keys, self._by_log, self.unseen = dict(keys), {}, {}
+        for gone in self._digests.keys() - self._keys.keys():
+            del self._digests[gone]
+        folders: dict[str | None, str] = {}
+        for catalog, ids in self._keys.items():
+            try:
+                folder = folders.get(catalog.cluster) or _log_folder(catalog.cluster)
+            except ResourceError as error:
+                self.unseen.setdefault(str(error), set()).update(ids)
+                continue
+            if catalog.cluster not in folders:
+                folders[catalog.cluster] = folder
+                yield Below(folder, deep=False), LOG + folder
+            self._by_log.setdefault(LOG + folder, []).append(catalog)
 
-    def arm(self, epoll: select.epoll, troubles: dict[str, str]) -> None:
-        """Connect where it is not connected."""
+    def rest(self, now: float) -> float:
+        """Seconds for which servers are still left alone."""
+        return max(0.0, self._rest_until - now)
 
-    def read(self, fd: int, epoll: select.epoll) -> set[str]:  # noqa: ARG002
-        """Whose catalog changed."""
-        return set()
+    def changed(self, log: str | None = None) -> set[str]:
+        """Whose catalogs changed since this was last asked: of one log, or of all."""
+        from agent.host.postgres import Postgres
+        from agent.host.postgres_digest import digest
+
+        catalogs = self._keys if log is None else self._by_log.get(log, ())
+        if not catalogs:
+            return set()
+        started = time.monotonic()
+        if self._postgres is None:
+            self._postgres = Postgres()
+        self._postgres.forget()
+        found: set[str] = set()
+        for catalog in catalogs:
+            now = digest(self._postgres, catalog.cluster, catalog.database, catalog.table)
+            if self._digests.get(catalog) != now:
+                self._digests[catalog] = now
+                found |= self._keys[catalog]
+        ended = time.monotonic()
+        self._rest_until = ended + _SHARE * (ended - started)
+        return found
 
     def close(self) -> None:
-        """Listen no more."""
+        """Give the connections up."""
+        if self._postgres is not None:
+            self._postgres.close()
+            self._postgres = None
+
+
+def _log_folder(cluster: str | None) -> str:
+    from agent.host.postgres_digest import log_folder
+
+    return log_folder(cluster)

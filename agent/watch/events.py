@@ -37,10 +37,11 @@ class Events:
         self._rules: RuleEvents | None = None
         self._mounts: MountEvents | None = None
         self._daemons: dict[int, str] = {}
-        self._catalogs = Catalogs()
+        self.catalogs = Catalogs()
         self._rule_keys: set[str] = set()
         self._mount_keys: dict[str, set[str]] = {}
         self._paths: list[tuple[At | Below, str]] = []
+        self._path_keys: set[str] = set()
         self.troubles: dict[str, str] = {}
         """Sources that cannot be had, with the reason."""
 
@@ -61,7 +62,8 @@ class Events:
                     self._mount_keys.setdefault(real(source.path), set()).add(entry.id)
                 else:
                     catalogs.setdefault(source, set()).add(entry.id)
-        self._catalogs.want(catalogs)
+        self._path_keys = {key for _, key in self._paths}
+        self._paths += self.catalogs.want(catalogs)
         self.arm()
         if self.folders is not None:
             self._paths = []
@@ -80,7 +82,8 @@ class Events:
                 self._epoll.register(self._mounts.fileno(), select.EPOLLPRI)
         for path in self._mount_keys:
             self._find_daemon(path)
-        self._catalogs.arm(self._epoll, self.troubles)
+        for why in self.catalogs.unseen:
+            self.troubles["postgresql"] = why
 
     def _arm_folders(self) -> None:
         with self._in_trouble("files"):
@@ -104,6 +107,17 @@ class Events:
             if fd is not None:
                 self._daemons[fd] = path
                 self._epoll.register(fd, select.EPOLLIN)
+
+    def blind(self) -> set[str]:
+        """Whose events are missed."""
+        found = set().union(*self.catalogs.unseen.values())
+        if "files" in self.troubles:
+            found |= self._path_keys
+        if "iptables" in self.troubles:
+            found |= self._rule_keys
+        if "mounts" in self.troubles:
+            found = found.union(*self._mount_keys.values())
+        return found
 
     def call(self, fd: int, callback: Callable[[], object]) -> None:
         """Call this whenever the file can be read."""
@@ -147,8 +161,6 @@ class Events:
             news.keys.update(self._of_mounts(self._mounts.read()))
         elif fd in self._daemons:
             news.keys.update(self._of_daemon(fd))
-        else:
-            news.keys |= self._catalogs.read(fd, self._epoll)
 
     def _of_mounts(self, changed: set[str]) -> Iterator[str]:
         if self.folders is not None and changed:
@@ -172,7 +184,7 @@ class Events:
                 source.close()
         for fd in self._daemons:
             os.close(fd)
-        self._catalogs.close()
+        self.catalogs.close()
         self._epoll.close()
 
 
