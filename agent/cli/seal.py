@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 _HOME = "/var/opt/gpgit/.gnupg"
 _RECIPIENTS = "/etc/state-agent/recipients.json"
 _FOLDER = "/var/lib/state-agent-seal"
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 @click.command(
@@ -107,7 +106,9 @@ def _list_expiring(keys: Keys, folder: str, common: Common, *, notify: bool) -> 
 
 
 def _seconds(duration: str) -> float:
-    found = re.fullmatch(r"(\d+)([smhdw])", duration)
-    if found is None:
-        raise UsageError(f"{duration} is not a duration", hint="such as 12h or 5d")
-    return float(found[1]) * _UNITS[found[2]]
+    from agent.fields import seconds
+
+    try:
+        return float(duration) if re.fullmatch(r"[\d.]+", duration) else seconds(duration)
+    except ValueError as error:
+        raise UsageError(f"--grace: {error}") from None

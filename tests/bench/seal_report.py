@@ -1,0 +1,44 @@
+"""The section on sealing of docs/bench/README.md, from the results in docs/bench/seal.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+HEADING = "## Sealing mail"
+
+
+def section(folder: Path) -> str:
+    """The section; nothing where it was never measured."""
+    file = folder / "seal.json"
+    if not file.exists():
+        return ""
+    results = json.loads(file.read_text())
+    lines = [
+        f"\n{HEADING}\n",
+        "Messages a second, by `tests/bench/seal` on a disposable Debian 13. The limit is gpg alone, with the same "
+        "options, on the same message.\n",
+        "| message | at a time | gpg alone | agent seal | Perl, Mail::GnuPG | ours / gpg | ours / Perl |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in results["rows"]:
+        alone, ours, perl = row["gpg alone"], row["agent seal"], row["Mail::GnuPG"]
+        lines.append(
+            f"| {row['size']} | {row['at_once']} | {alone:g} | {ours:g} | {perl:g} "
+            f"| {ours / alone:.2f} | {ours / perl:.1f} |"
+        )
+    lines += [
+        f"\n- The service held at most {results['peak_kb'] / 1000:.0f} MB in memory (VmHWM), over all of this.",
+        f"- {results['cpus']} CPUs, which the sender and the LMTP server behind share; load average "
+        f"{results.get('load', 0):.1f} after; {results['gpg']}; Python {results['python']}; {results['date']}.",
+        "- `agent seal` is the LMTP service, as Postfix uses it; the Perl filter is one process per message, as in "
+        "Postfix's pipe(8).\n",
+    ]
+    return "\n".join(lines)
+
+
+def put(folder: Path) -> None:
+    """Write the section anew into README.md."""
+    readme = folder / "README.md"
+    before = readme.read_text().partition(f"\n{HEADING}\n")[0] if readme.exists() else "# Benchmarks\n"
+    readme.write_text(before.rstrip("\n") + "\n" + section(folder))
