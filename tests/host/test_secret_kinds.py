@@ -50,7 +50,8 @@ def state(host: Installed) -> str:
         runuser -u postgres -- pg_dump --schema-only mail | grep -v -e '^--' -e restrict -e '^$'
         {PSQL} 'TABLE app.accounts ORDER BY email' -c 'TABLE app.domains'
         {GPG} --export-ownertrust | grep -v '^#'; {GPG} --with-colons -k | grep ^fpr | sort
-        cd {CERTIFICATES}; openssl x509 -noout -issuer -in mail/fullchain.pem; stat -Lc '%n %a %U' */privkey.pem"""
+        cd {CERTIFICATES}; openssl x509 -noout -issuer -in mail/fullchain.pem | cut -c 1-30
+        stat -Lc '%n %a %U' */privkey.pem"""
     )
 
 
@@ -220,12 +221,11 @@ def test_later_keys_expire_and_certificates_are_renewed(host: Installed) -> None
     said = host.agent("apply").stdout
     assert "expire" not in said
     host.sh("systemctl stop pebble; : > /run/listener")
-    said = host.run(*LATER, "agent", "apply", "--check", status=2).stdout
-    assert re.search(r"note: keyring:\S+ the key \S+ \(ann@example.org\) expired on ", said)
-    assert re.search(r"certificate:mail +expires in 19 days \(.*\): issued by 127.0.0.1", said)
     before = host.read(f"{CERTIFICATES}/mail/fullchain.pem")
-    done = host.run(*LATER, "agent", "apply", status=1)
-    assert "no certificate from https://127.0.0.1:14000/dir; the certificate of before stays" in done.stdout
+    said = host.run(*LATER, "agent", "apply", status=1).stdout
+    assert re.search(r"note: keyring:\S+ the key \S+ \(ann@example.org\) expired on ", said)
+    assert re.search(r"renewal +expires in 19 days \(.*\) → not due", said)
+    assert "no certificate from https://127.0.0.1:14000/dir; the certificate of before stays" in said
     assert host.read(f"{CERTIFICATES}/mail/fullchain.pem") == before
     assert host.read("/run/listener") == ""
     host.sh(f"rm {CERTIFICATES}/mail/acme/*.json")  # the server is not asked again at once
@@ -233,7 +233,6 @@ def test_later_keys_expire_and_certificates_are_renewed(host: Installed) -> None
     outcomes = json.loads(host.run(*LATER, "agent", "apply", "--json").stdout)["summary"]
     assert {key: outcomes[key] for key in outcomes if key != "in-desired-state"} == {"changed": 1, "refreshed": 1}
     assert host.read("/run/listener") == "reloaded\n"
-    assert host.run(*LATER, "agent", "apply", "--check").returncode == 0
 
 
 def test_after_a_reboot(host: Installed, sound: str) -> None:
