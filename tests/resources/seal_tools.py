@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 ENVIRON = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
-def until(true: Callable[[], object], seconds: float = 20) -> None:
+def until(true: Callable[[], object], seconds: float = 60) -> None:
     """Wait for a condition."""
     end = time.monotonic() + seconds
     while not true():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -17,6 +16,7 @@ from aiosmtpd.smtp import Session
 
 from agent.errors import ResourceError
 from agent.mail.seal.keys import Keys, NoKey
+from agent.mail.seal.log import log
 from agent.mail.seal.onward import Onward, Sender, Unavailable, stuffed
 from agent.mail.seal.stream import Sealing, Stream
 
@@ -77,7 +77,7 @@ class _Hooks:
 
     async def handle_exception(self, error: Exception) -> str:
         """The reply to a command that failed for a reason that nobody thought of."""
-        _log(f"internal error: {type(error).__name__}")  # without its text, in which a message could be
+        log(f"internal error: {type(error).__name__}")  # without its text, in which a message could be
         return "451 4.3.0 internal error of the sealer"
 
     async def handle_EHLO(  # noqa: N802 - aiosmtpd's name
@@ -162,10 +162,10 @@ class Sealer(LMTP):
                 await asyncio.to_thread(self._shared.keys.refresh)
             self._recipients.append((path, self._shared.keys.fingerprint(address)))
         except NoKey as error:
-            _log(str(error))
+            log(str(error))
             return "450 4.7.1 there is no usable OpenPGP key to seal this recipient's mail to"
         except ResourceError as error:
-            _log(str(error))
+            log(str(error))
             return "451 4.3.0 the sealer cannot read its keys"
         return "250 2.1.5 OK"
 
@@ -184,6 +184,10 @@ class Sealer(LMTP):
         try:
             async with shared.slots:
                 await self._take(sender, recipients)
+        except Exception as error:  # noqa: BLE001 - the rest of the message must never be taken for commands
+            log(f"internal error: {type(error).__name__}")  # without its text, in which a message could be
+            if self.transport is not None:
+                self.transport.close()
         finally:
             shared.busy.discard(token)
 
@@ -230,15 +234,15 @@ class Sealer(LMTP):
                 pieces = stream.sealed(target.sealing)
                 verdict = await self._onward.send(stuffed(pieces) if stream.already else pieces)
         except Unavailable as error:
-            _log(f"to={_shown(target.path)}: {error}")
+            log(f"to={_shown(target.path)}: {error}")
             return b"451 4.4.1 the server that stores mail does not answer"
         except (ResourceError, OSError) as error:
-            _log(f"to={_shown(target.path)}: {error}")
+            log(f"to={_shown(target.path)}: {error}")
             await _settled(offered)
             await self._onward.close()  # it waits for this message
             return problem
         how = "sealed before" if stream.already else "sealed"
-        _log(f"to={_shown(target.path)} size={stream.size} {how}: {_shown(verdict)}")
+        log(f"to={_shown(target.path)} size={stream.size} {how}: {_shown(verdict)}")
         return verdict
 
     async def _answer(self, verdict: bytes) -> None:
@@ -257,7 +261,7 @@ async def _ended(stream: Stream) -> bytes:
     try:
         await stream.end()
     except ResourceError as error:
-        _log(str(error))
+        log(str(error))
         return b"452 4.3.1 the message cannot be kept"
     return b""
 
@@ -272,8 +276,4 @@ def _path(keyword: str, argument: str | None) -> tuple[bytes, list[str]]:
 
 
 def _shown(text: bytes) -> str:
-    return text.decode("ascii", errors="backslashreplace").replace("\r", " ").replace("\n", " ")[:300]
-
-
-def _log(text: str) -> None:
-    print(f"seal: {text}", file=sys.stderr, flush=True)
+    return text.decode("ascii", errors="backslashreplace")[:300]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import threading
 
 from agent.errors import ResourceError
 from agent.mail.seal.keys import Keys, NoKey
 from agent.mail.seal.ledger import Ledger
+from agent.mail.seal.log import log
 
 _LONGEST = 64 * 1024
 _NOTHING = "DUNNO"
@@ -32,14 +32,14 @@ class Policy:
         try:
             self._keys.refresh()
         except ResourceError as error:
-            _log(str(error))
+            log(str(error))
             return
         accounts = set(self._keys.recipients.accounts)
         missing = {account for account in accounts if self._problem(account)}
         try:
             self._ledger.note(missing, accounts, self._keys.now())
         except OSError as error:
-            _log(f"since when accounts have no key cannot be kept: {error.strerror}")
+            log(f"since when accounts have no key cannot be kept: {error.strerror}")
 
     def _problem(self, account: str) -> str:
         try:
@@ -56,7 +56,7 @@ class Policy:
             if self._keys.refresh():
                 self.review()
         except ResourceError as error:
-            _log(str(error))
+            log(str(error))
             return _LATER
         missing = [
             account for account in self._keys.recipients.accounts_of(query["recipient"]) if self._problem(account)
@@ -91,7 +91,3 @@ async def _query(reader: asyncio.StreamReader) -> dict[str, str]:
         name, _, value = line.decode(errors="surrogateescape").partition("=")
         found[name] = value
     return found
-
-
-def _log(text: str) -> None:
-    print(f"seal: {text}", file=sys.stderr, flush=True)
