@@ -17,9 +17,8 @@ from agent.mail.seal.fields import end_of_header, parameters, parsed
 from agent.mail.seal.frame import HEAD_LIMIT, enough, frame, is_kept
 from agent.mail.seal.keys import Recipients
 from agent.mail.seal.ledger import Ledger
-from agent.mail.seal.lmtp import content
-from agent.mail.seal.onward import stuffed
 from agent.mail.seal.original import write_original
+from agent.mail.seal.wire import content, stuffed
 
 ODD = st.lists(
     st.sampled_from(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from aiosmtpd.lmtp import LMTP
@@ -17,13 +16,11 @@ from aiosmtpd.smtp import Session
 from agent.errors import ResourceError
 from agent.mail.seal.keys import Keys, NoKey
 from agent.mail.seal.log import log
-from agent.mail.seal.onward import Onward, Sender, Unavailable, stuffed
+from agent.mail.seal.onward import Onward, Sender, Unavailable
 from agent.mail.seal.stream import Sealing, Stream
+from agent.mail.seal.wire import content, path_of, stuffed
 
-_END = b"\r\n.\r\n"
-_PIECE = 1 << 20  # more than the reader ever holds
 _READ_AHEAD = 1 << 16
-_PATH = re.compile(r'(<(?:"(?:[^"\\]|\\.)*"|[^"<>\s])*>)((?: +[!-~]+)*) *\Z')
 _MOST_RECIPIENTS = 20
 _LONGEST_COMMAND = 4096
 
@@ -46,30 +43,6 @@ class _Target:
 
     path: bytes
     sealing: Sealing
-
-
-async def content(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """A message as it follows DATA, in pieces, up to the line with one dot; only CR LF ends a line.
-
-    Raises EOFError where the connection ends before.
-    """
-    held, virtual = b"\r\n", 2  # so that the very first line may be the last
-    while True:
-        piece = await reader.read(_PIECE)
-        if not piece:
-            raise EOFError
-        text = held + piece
-        at = text.find(_END)
-        if at >= 0:
-            if text[at + len(_END) :]:
-                reader.feed_data(text[at + len(_END) :])  # the next command, which came along
-            yield text[: at + 2].replace(b"\r\n.", b"\r\n")[virtual:]
-            return
-        keep = next(size for size in range(4, -1, -1) if text.endswith(_END[:size]))
-        ready, held = text[: len(text) - keep], text[len(text) - keep :]
-        if ready:
-            yield ready.replace(b"\r\n.", b"\r\n")[virtual:]
-            virtual = 0
 
 
 class _Hooks:
@@ -128,7 +101,7 @@ class Sealer(LMTP):
         """MAIL FROM: kept as it came."""
         if await self.check_helo_needed():
             return
-        path, words = _path("FROM:", arg)
+        path, words = path_of("FROM:", arg)
         if not path:
             await self.push("501 5.5.4 Syntax: MAIL FROM:<address>")
         elif self._sender is not None:
@@ -143,7 +116,7 @@ class Sealer(LMTP):
 
     async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
         """RCPT TO: taken only where there is a key to seal to."""
-        path, words = _path("TO:", arg)
+        path, words = path_of("TO:", arg)
         if self._sender is None:
             await self.push("503 5.5.1 need MAIL command")
         elif path in (b"", b"<>"):
@@ -264,15 +237,6 @@ async def _ended(stream: Stream) -> bytes:
         log(str(error))
         return b"452 4.3.1 the message cannot be kept"
     return b""
-
-
-def _path(keyword: str, argument: str | None) -> tuple[bytes, list[str]]:
-    """The path with its brackets, and the parameters in upper case; no path where it is not well-formed."""
-    text = argument or ""
-    if text[: len(keyword)].upper() != keyword:
-        return b"", []
-    found = _PATH.match(text[len(keyword) :].lstrip())
-    return (found[1].encode(errors="surrogateescape"), found[2].upper().split()) if found else (b"", [])
 
 
 def _shown(text: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 _TIMEOUT = 600.0
@@ -146,15 +146,3 @@ class Onward:
         writer, self._streams = self._streams[1], None
         with contextlib.suppress(OSError):
             writer.transport.abort()
-
-
-def stuffed(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Double the dots that begin lines, end the last line, as SMTP wants it (RFC 5321, section 4.5.2)."""
-    before = b"\r\n"
-    for piece in pieces:
-        if piece:
-            text = before + piece
-            yield text.replace(b"\r\n.", b"\r\n..")[len(before) :]
-            before = text[-2:]
-    if before != b"\r\n":
-        yield b"\r\n"
