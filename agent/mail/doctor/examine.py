@@ -9,7 +9,7 @@ from agent.mail.doctor.finding import Finding, failed
 from agent.mail.doctor.incoming import incoming
 from agent.mail.doctor.keys import keys
 from agent.mail.doctor.outgoing import outgoing, sent
-from agent.mail.doctor.ports import no_passwords, relay, submission
+from agent.mail.doctor.ports import greetings, no_passwords, relay, submission
 from agent.mail.doctor.records import records, reverse, router, way_out
 from agent.mail.doctor.site import MailHost
 from agent.mail.doctor.standing import clock, jails, mailboxes, queue, store
@@ -22,6 +22,7 @@ _GROUPS: dict[str, tuple[Group, str]] = {
     "key": (keys, "agent apply writes the recipients and the keyring"),
     "mailbox": (mailboxes, "systemctl status dovecot"),
     "queue": (queue, "systemctl status postfix"),
+    "port": (greetings, "systemctl status postfix; journalctl -u postfix"),
     "relay": (relay, "systemctl status postfix; journalctl -u postfix"),
     "port-25-auth": (no_passwords, "systemctl status postfix; journalctl -u postfix"),
     "submission": (submission, "systemctl status postfix; journalctl -u postfix"),

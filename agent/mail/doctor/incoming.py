@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from agent.host.mounts import Mounts
@@ -12,22 +11,16 @@ from agent.mail.doctor.finding import Finding, failed, passed, skipped, warned
 from agent.mail.doctor.mailbox import field, over_imap
 from agent.mail.doctor.places import inside
 from agent.mail.doctor.probe import Probe, bring, follow, planned, remove
+from agent.mail.doctor.services import culprit
 from agent.mail.doctor.site import MailHost
 from agent.mail.doctor.traces import traces
 
-_BLAME = {
-    r":10024|amavis": ("amavis", "Amavis does not take mail: systemctl status amavis; journalctl -u amavis"),
-    r"state-agent-seal|sealer|seal/": (
-        "seal", "the sealer does not take mail: systemctl status state-agent-seal; journalctl -u state-agent-seal"
-    ),
-    r"dovecot|lmtp": ("dovecot", "Dovecot does not take mail: systemctl status dovecot; journalctl -u dovecot"),
-}  # fmt: skip
 _LOOK = "journalctl SYSLOG_FACILITY=2 --since -10min shows where it stopped; `agent doctor --no-mail` asks each service"
 
 
 def incoming(mail: MailHost) -> Iterator[Finding]:
     """All findings about test messages from outside, which are removed again whatever happens."""
-    if not mail.outside:
+    if not mail.outside or 25 in mail.mute:
         yield skipped("incoming", f"no message can be sent as from outside: {mail.why_not_outside}")
         return
     probes = planned(mail)
@@ -82,7 +75,7 @@ def _about(mail: MailHost, probe: Probe) -> Iterator[Finding]:
         return
     name = f"incoming:{probe.label}"
     if not probe.arrived:
-        yield _not_arrived(name, probe)
+        yield _not_arrived(mail, name, probe)
         return
     yield passed(name, f"taken, and stored in the mailbox of {' and '.join(probe.accounts)}")
     if probe.recipient in probe.accounts:
@@ -92,12 +85,12 @@ def _about(mail: MailHost, probe: Probe) -> Iterator[Finding]:
             yield _sealed(mail, account, probe.contents[account], f"sealed:{probe.label}:{account}")
 
 
-def _not_arrived(name: str, probe: Probe) -> Finding:
+def _not_arrived(mail: MailHost, name: str, probe: Probe) -> Finding:
+    hint = culprit(mail) or _LOOK
     if not probe.taken:
         said = probe.answers[-1] if probe.answers else "nothing"
-        return failed(name, f"port 25 does not take mail for {probe.recipient}: {said}", _LOOK)
-    hints = [hint for pattern, (_, hint) in _BLAME.items() if re.search(pattern, probe.trouble, re.IGNORECASE)]
-    return failed(name, f"taken, but not delivered: {probe.trouble}", hints[0] if hints else _LOOK)
+        return failed(name, f"port 25 does not take mail for {probe.recipient}: {said}", hint)
+    return failed(name, f"taken, but not delivered: {probe.trouble}", hint)
 
 
 def _spam(probe: Probe) -> Finding:

@@ -10,12 +10,28 @@ from agent.mail.doctor.site import MailHost
 from agent.mail.doctor.talk import Answer, answer, connected, envelope, speaks_outdated, trusting
 
 _RESTRICT = "smtpd_relay_restrictions must hold reject_unauth_destination, and mynetworks this host alone: agent apply"
+_DEAD = "systemctl status postfix; postfix check; journalctl -u postfix -p warning --since -10min"
 _APPLY = "main.cf and master.cf are not as declared, or not loaded: agent apply; systemctl reload postfix"
+
+
+def greetings(mail: MailHost) -> Iterator[Finding]:
+    """Whether the SMTP ports answer at all: what does not is asked nothing else."""
+    for port in (25, 465, 587) if mail.has("dovecot") else (25,):
+        name = f"port:{port}"
+        mail.say(f"port {port}")
+        try:
+            with connected(mail.address, port) as server:
+                said = answer(*server.ehlo())
+            yield passed(name, f"{said.text.partition(' ')[0]} answers")
+        except OSError as error:
+            mail.mute.add(port)
+            why = error.strerror or str(error)
+            yield failed(name, f"port {port} of {mail.address} does not answer: {why}", _DEAD)
 
 
 def relay(mail: MailHost) -> Iterator[Finding]:
     """Whether a stranger can send to others through this server."""
-    if not mail.outside:
+    if not mail.outside or 25 in mail.mute:
         yield skipped("relay", f"nobody can be a stranger here: {mail.why_not_outside}")
         return
     tries = [("", "doctor@example.com"), (f"postmaster@{mail.domain}", "doctor@example.com")]
@@ -34,7 +50,9 @@ def relay(mail: MailHost) -> Iterator[Finding]:
 
 def no_passwords(mail: MailHost) -> Iterator[Finding]:
     """Whether port 25 asks for passwords, in clear or after STARTTLS."""
-    with connected(mail.outside or "127.0.0.1", 25) as server:
+    if 25 in mail.mute:
+        return
+    with connected(mail.address, 25) as server:
         server.ehlo()
         offered = ["at once"] if server.has_extn("auth") else []
         if server.has_extn("starttls"):
@@ -51,13 +69,10 @@ def no_passwords(mail: MailHost) -> Iterator[Finding]:
 
 def submission(mail: MailHost) -> Iterator[Finding]:
     """Whether 587 and 465 take only what is encrypted and authenticated."""
-    if not mail.has("dovecot"):
-        return
-    address = mail.outside or "127.0.0.1"
-    for port in (587, 465):
+    for port in [port for port in (587, 465) if mail.has("dovecot") and port not in mail.mute]:
         mail.say(f"port {port}")
-        wrong, version = _submission(address, port)
-        if speaks_outdated(address, port):
+        wrong, version = _submission(mail.address, port)
+        if speaks_outdated(mail.address, port):
             wrong.append("it accepts TLS below 1.2")
         if wrong:
             yield failed(f"submission:{port}", "; ".join(wrong), _APPLY)

@@ -48,6 +48,8 @@ class MailHost:
     probe_domain: str = "gmail.com"
     send_to: str = ""
     started: float = field(default_factory=time.time)
+    mute: set[int] = field(default_factory=set)
+    """Ports that did not greet: nothing else is asked of them."""
 
     def has(self, *states: str) -> bool:
         """Whether all of these states are selected."""
@@ -73,6 +75,11 @@ class MailHost:
         return str(self.get("dovecot", "mailboxes"))
 
     @property
+    def address(self) -> str:
+        """Where the server is talked to: from outside, if that can be."""
+        return self.outside or "127.0.0.1"
+
+    @property
     def ports(self) -> list[int]:
         """What the selected states listen to for the world."""
         acme = self.has("certificate") and self.get("certificate", "provider") == "letsencrypt"
@@ -91,6 +98,8 @@ class MailHost:
     @property
     def why_not_outside(self) -> str:
         """Why nothing can be sent as from outside."""
+        if 25 in self.mute:
+            return "port 25 does not answer"
         if not self.addresses:
             return "this host has only loopback addresses"
         return f"all addresses of this host ({', '.join(self.addresses)}) are in mynetworks"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 HELO = "state-agent-doctor.invalid"
 """A name that passes the checks of HELO, and whose domain says nothing about who may send for it (RFC 2606)."""
-PATIENCE = 60.0
+PATIENCE = 40.0
 """Seconds for one answer: a server without a resolver takes its time over a stranger's name."""
 
 

@@ -31,7 +31,7 @@ def certificate(mail: MailHost) -> Iterator[Finding]:
     yield _file(mail, chain[0])
     wanted = [each.public_bytes(Encoding.DER) for each in chain]
     for port, unit in _UNITS.items():
-        if port == 25 or mail.has("dovecot"):
+        if port not in mail.mute and (port == 25 or mail.has("dovecot")):
             mail.say(f"the certificate on port {port}")
             yield _served(mail, port, unit, wanted)
 
@@ -68,7 +68,7 @@ def _file(mail: MailHost, leaf: Certificate) -> Finding:
 def _served(mail: MailHost, port: int, unit: str, wanted: list[bytes]) -> Finding:
     name = f"certificate:{port}"
     try:
-        stream = _chain(mail.outside or "127.0.0.1", port)
+        stream = _chain(mail.address, port)
     except OSError as error:
         return failed(
             name, f"no TLS there: {error.strerror or error}", f"systemctl status {unit}; journalctl -u {unit}"
