@@ -34,6 +34,9 @@ def section(folder: Path) -> str:
         "- `agent seal` is the LMTP service, as Postfix uses it; the Perl filter is one process per message, as in "
         "Postfix's pipe(8).\n",
     ]
+    if results.get("load", 0) > 1.5 * results["cpus"]:
+        busy = "- **The machine was busy with other work**: what several processes do gains by that over what one does, so a"
+        lines[-1:] = [lines[-1].rstrip("\n"), f"{busy} ratio above 1 only says that gpg is what takes the time.\n"]
     return "\n".join(lines)
 
 
