@@ -161,7 +161,9 @@ def _grants(
                 for grantor in names.get(f"grantors {role} {bare}", [""]):
                     revoked.setdefault((grantor, option, role), []).append(bare)
     yield from (Statement(_revoke(name, *key, privileges)) for key, privileges in revoked.items())
-    again = any(held.endswith(WITH_GRANT_OPTION) for role in actual for held in actual[role]) and bool(revoked)
+    # To revoke a privilege on the table takes those on its columns along, and a grant option what was granted on by it.
+    at_risk = (held.endswith(WITH_GRANT_OPTION) or "(" in held for role in actual for held in actual[role])
+    again = bool(revoked) and any(at_risk)
     granted: dict[tuple[str, str], list[str]] = {}
     for role, privileges in desired.items():
         for privilege in privileges:

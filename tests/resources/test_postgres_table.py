@@ -318,6 +318,16 @@ def test_the_schema_is_made_and_can_be_used(pg: Pg) -> None:  # noqa: F811
     pg.apply(resource)
 
 
+def test_what_is_revoked_on_the_table_leaves_what_is_granted_on_its_columns(pg: Pg) -> None:  # noqa: F811
+    pg.sql("CREATE ROLE reader")
+    resource = table(columns={"a": "int", "b": "int"}, grants={"reader": ["select (a)"]})
+    pg.apply(resource)
+    pg.sql("GRANT ALL ON t TO reader")
+    pg.host.forget()
+    assert pg.apply(resource) is not None
+    assert pg.sql("SET ROLE reader", "SELECT a FROM t") == []
+
+
 def test_default_privileges_are_no_declared_grants(pg: Pg) -> None:  # noqa: F811
     pg.sql(
         "CREATE ROLE reader",
