@@ -35,7 +35,7 @@ def section(folder: Path) -> str:
         "Postfix's pipe(8).\n",
     ]
     if results.get("load", 0) > 1.5 * results["cpus"]:
-        busy = "- **The machine was busy with other work**: what several processes do gains by that over what one does, so a"
+        busy = "- **The machine was busy with other work**: several processes gain by that over one, so a"
         lines[-1:] = [lines[-1].rstrip("\n"), f"{busy} ratio above 1 only says that gpg is what takes the time.\n"]
     return "\n".join(lines)
 
