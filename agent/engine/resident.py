@@ -41,6 +41,8 @@ class Resident(Engine):
         self._journal: Journal | None = None
         self._journal_is: tuple[int, int] | None = None
         self._kept_host: Host | None = None
+        self.run: int | None = None
+        """The number of the run that is under way, or was last."""
         self.use(desired)
 
     def use(self, desired: Desired) -> None:
@@ -124,7 +126,7 @@ class Resident(Engine):
 
     def _begin(self, context: Context, report: Report) -> None:
         if report.run is None:
-            report.run = context.run = context.journal.begin(MODE, self._desired.site, flush=False)
+            self.run = report.run = context.run = context.journal.begin(MODE, self._desired.site, flush=False)
 
     def _followers(self, context: Context) -> list[Step]:
         """What listens to, or checks, what was changed and has not had its turn."""

@@ -10,17 +10,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from agent.engine import Places, Report, Watcher
+from agent.engine import Places, Watcher
 from agent.engine.resident import Resident
-from agent.engine.step import BLOCKED, DONE, FAILED, PLANNED, Step
-from agent.errors import AgentError, LockHeld
-from agent.host.aptlock import LOCKS, holder
+from agent.engine.step import Step
 from agent.host.asking import Answering
-from agent.host.supervisor import tell, tell_reloading, watchdog_period
+from agent.host.supervisor import tell, tell_reloading
 from agent.watch.calm import Calm
 from agent.watch.catalogs import LOG
 from agent.watch.events import BLIND, SITE, Events
 from agent.watch.folders import News
+from agent.watch.rounds import LOCK_PAUSE, REMOVED, TROUBLE_PAUSE, Pulse, Rounds
 from agent.watch.signals import Signals
 from agent.watch.site import Load, Site
 from agent.watch.state import State
@@ -28,15 +27,8 @@ from agent.watch.tell import Teller
 from agent.watch.timers import Timers
 
 SOCKET = "agent.sock"
-_QUICK = frozenset(("file", "block", "link", "directory"))
-"""Kinds that are looked at within microseconds; they need not wait for what starts programs."""
 _SETTLING = 0.1
 """Seconds for which the site's files have to be left alone before they are read: people save several."""
-_LOCK_PAUSE = 0.1
-_APT_PAUSE = 1.0
-_LONG_STEP = 3600
-"""Seconds that systemd's watchdog is given for a round that may install packages or start services."""
-_TROUBLE_PAUSE = 10.0
 _IDLE = 10.0
 """Seconds after which connections to databases are given up: who drops one must not find the agent in it."""
 
@@ -59,14 +51,16 @@ class Agent:
         self._events = events or Events()
         self._site = Site(load)
         self.state = State(lambda id: self._calm.is_contested(id, clock()))
+        self._pulse = Pulse(clock)
         watcher = Watcher(ended=self._ended, reads_again=self._reads_again)
         self._resident = Resident(self._site.desired, places, teller.info, watcher)
+        self._rounds = Rounds(self._resident, self._calm, self.state, teller, self._pulse)
         self._timers = Timers((), 0.0)
         self._ids: set[str] = set()
         self._stopped = self._hangup = False
         self._told_troubles: dict[str, str] = {}
-        self._watchdog = watchdog_period()
-        self._ping_at = self._blind_at = 0.0
+        self._problem = ""
+        self._blind_at = 0.0
         self._idle_at: float | None = None
         self._answering: Answering | None = None
 
@@ -124,7 +118,7 @@ class Agent:
 
     def turn(self) -> None:
         """Wait for something to do, and do it."""
-        self._ping()
+        self._pulse.beat()
         self._take(self._events.wait(self._patience()))
         now = self._clock()
         if self._hangup:
@@ -139,6 +133,8 @@ class Agent:
         due = self._calm.take(now)
         if SITE in due:
             self._read_site()
+        if REMOVED in due:
+            self._rounds.some([], undo_removed=True)
         self._look_at({id for id in self._of_catalogs(due, now) if id in self._ids})
 
     def _of_catalogs(self, due: list[str], now: float) -> Iterator[str]:
@@ -157,10 +153,21 @@ class Agent:
             catalogs.close()
             self._resident.release()
 
+    def _look_at_all(self) -> None:
+        while not self._stopped and not self._rounds.everything(self._ids):
+            self._take(self._events.wait(LOCK_PAUSE))
+
+    def _look_at(self, ids: Iterable[str]) -> None:
+        quick, rest = self._rounds.in_turn(ids)
+        for each in (quick, rest):
+            if each and not self._stopped:
+                self._rounds.some(each)
+        if any(id.startswith("postgres_") for id in rest):
+            self._idle_at = self._clock() + _IDLE
+
     def _patience(self) -> float | None:
-        moments = [self._calm.next_due(), self._timers.next_due(), self._idle_at]
+        moments = [self._calm.next_due(), self._timers.next_due(), self._idle_at, self._pulse.next_beat()]
         moments += [self._blind_at] if self._events.troubles else []
-        moments += [self._ping_at] if self._watchdog else []
         earliest = min((moment for moment in moments if moment is not None), default=None)
         return None if earliest is None else max(0.0, earliest - self._clock())
 
@@ -174,95 +181,6 @@ class Agent:
             self._calm.put_off([SITE], now, _SETTLING)
         self._calm.touch(news.keys.difference(but), now)
 
-    def _ping(self) -> None:
-        if self._watchdog and self._clock() >= self._ping_at:
-            tell("WATCHDOG=1")
-            self._ping_at = self._clock() + self._watchdog / 2
-
-    # The site
-
-    def _read_site(self) -> None:
-        try:
-            changed = self._site.read_again()
-        except OSError as error:
-            self._teller.warn(f"the site cannot be read: {error}")
-            self._calm.put_off([SITE], self._clock(), _TROUBLE_PAUSE)
-            return
-        if self._site.problem is not None:
-            self._teller.warn(f"the site is wrong, and its last good state stays in force: {self._site.problem}")
-            self._events.watch(self._site.desired.entries, self._site.own())
-            return
-        if changed is None:
-            return
-        self._resident.use(self._site.desired)
-        self.arm()
-        changed.ids |= self._events.catalogs.changed() & self._ids
-        self._calm.drop(changed.removed)
-        self._teller.info(f"the site changed: {len(changed.ids)} resources to look at, {len(changed.removed)} removed")
-        self._round(sorted(changed.ids), undo_removed=bool(changed.removed))
-
-    # Rounds
-
-    def _look_at_all(self) -> None:
-        while not self._stopped:
-            try:
-                report = self._guarded(self._resident.reconcile)
-            except LockHeld:
-                self._take(self._events.wait(_LOCK_PAUSE))
-                continue
-            if report is not None:
-                self._settle(report, everything=True)
-            else:
-                self._calm.put_off(self._ids, self._clock(), _TROUBLE_PAUSE)
-            return
-
-    def _look_blindly(self, now: float) -> None:
-        """What a source would tell of that cannot be had is looked at now and then."""
-        self._blind_at = now + BLIND
-        self._calm.touch(self._events.blind() & self._ids, now)
-        self._events.watch(self._site.desired.entries, self._site.own())
-        self._tell_troubles()
-
-    def _look_at(self, ids: Iterable[str]) -> None:
-        quick: list[str] = []
-        rest: list[str] = []
-        for id in ids:
-            (quick if id.partition(":")[0] in _QUICK else rest).append(id)
-        if any(id.startswith("apt:") for id in rest) and any(holder(path) is not None for path in LOCKS[:2]):
-            waiting = [id for id in rest if id.startswith("apt:")]
-            rest = [id for id in rest if not id.startswith("apt:")]
-            self._calm.put_off(waiting, self._clock(), _APT_PAUSE)
-        for each in (quick, rest):
-            if each and not self._stopped:
-                self._round(each)
-
-    def _round(self, ids: list[str], *, undo_removed: bool = False) -> None:
-        quick = all(id.partition(":")[0] in _QUICK for id in ids)
-        if self._watchdog and not quick:
-            tell("WATCHDOG=1", f"WATCHDOG_USEC={_LONG_STEP * 10**6}")
-        try:
-            report = self._guarded(lambda: self._resident.repair(ids, undo_removed=undo_removed))
-        except LockHeld:
-            self._calm.put_off(ids, self._clock(), _LOCK_PAUSE)
-            return
-        finally:
-            if self._watchdog and not quick:
-                tell("WATCHDOG=1", f"WATCHDOG_USEC={round(self._watchdog * 1e6)}")
-        if report is None:
-            self._calm.put_off(ids, self._clock(), _TROUBLE_PAUSE)
-        else:
-            self._settle(report, notes=undo_removed)
-
-    def _guarded(self, work: Callable[[], Report]) -> Report | None:
-        """A round; None where the agent itself cannot work just now: journal, lock, disk."""
-        try:
-            return work()
-        except LockHeld:
-            raise
-        except (AgentError, OSError) as error:
-            self._teller.warn(f"this could not be looked after: {error}; it is tried again in {_TROUBLE_PAUSE:g} s")
-            return None
-
     def _reads_again(self, step: Step) -> None:
         """What happened up to now to a resource is seen by the reading that follows: its own writes wake nobody."""
         kind = step.entry.resource.kind
@@ -273,32 +191,40 @@ class Agent:
         self._take(news, but=moot)
 
     def _ended(self, step: Step) -> None:
-        self._ping()
-        known = self.state.row(step.id)
-        again = known is not None and known["error"] == step.error
-        if step.outcome in DONE or (step.outcome in (FAILED, BLOCKED) and not again):
-            self._teller.step(step, self.state.run)
+        self._pulse.beat()
+        self._rounds.tell_of(step)
 
-    def _settle(self, report: Report, *, everything: bool = False, notes: bool = False) -> None:
-        now = self._clock()
-        self.state.run = report.run or self.state.run
-        for step in report.steps:
-            if step.outcome in (FAILED, BLOCKED):
-                self._calm.failed(step.id, now)
-            elif step.outcome in DONE and step.cause == "drift":
-                if self._calm.repaired(step.id, now):
-                    self._teller.warn(f"{step.id} is contested: somebody keeps changing it back")
-            else:
-                self._calm.settled(step.id)
-                if step.outcome in PLANNED and self.state.row(step.id) is None:
-                    self._teller.warn(f'{step.id} drifted, and is only reported (drift = "report")')
-        if any(step.entry.resource.kind.startswith("postgres_") for step in report.steps):
-            self._idle_at = now + _IDLE
-        for note in report.notes if everything or notes else ():
-            self._teller.info(note)
-        self.state.looked(report, time.time(), everything=everything)
-        counts = ", ".join(f"{count} {outcome.replace('-', ' ')}" for outcome, count in self.state.summary.items())
-        tell(f"STATUS={counts}; {self.state.repairs} repairs")
+    # The site
+
+    def _read_site(self) -> None:
+        try:
+            changed = self._site.read_again()
+        except OSError as error:
+            self._teller.warn(f"the site cannot be read: {error}")
+            self._calm.put_off([SITE], self._clock(), TROUBLE_PAUSE)
+            return
+        if self._site.problem is not None:
+            if str(self._site.problem) != self._problem:
+                self._problem = str(self._site.problem)
+                self._teller.warn(f"the site is wrong, and its last good state stays in force: {self._problem}")
+            self._events.watch(self._site.desired.entries, self._site.own())
+            return
+        self._problem = ""
+        if changed is None:
+            return
+        self._resident.use(self._site.desired)
+        self.arm()
+        changed.ids |= self._events.catalogs.changed() & self._ids
+        self._calm.drop(changed.removed)
+        self._teller.info(f"the site changed: {len(changed.ids)} resources to look at, {len(changed.removed)} removed")
+        self._rounds.some(sorted(changed.ids), undo_removed=bool(changed.removed))
+
+    def _look_blindly(self, now: float) -> None:
+        """What a source would tell of that cannot be had is looked at now and then."""
+        self._blind_at = now + BLIND
+        self._calm.touch(self._events.blind() & self._ids, now)
+        self._events.watch(self._site.desired.entries, self._site.own())
+        self._tell_troubles()
 
     def _tell_troubles(self) -> None:
         for name, why in self._events.troubles.items():

@@ -108,6 +108,7 @@ class Folders:
         for event in self._inotify.read():
             if event.mask & IN_Q_OVERFLOW:
                 news.overflow = True
+                lost.add("/")
             for path in tuple(self._paths.get(event.watch, ())):
                 if event.name:
                     self._in_folder(path, event, news.keys, lost)
