@@ -38,15 +38,19 @@ class MailLog:
         return list(dict.fromkeys(match[1] for match in found if match and match[2] == message_id))
 
     def statuses(self, message_id: str) -> list[Status]:
-        """What became of a message, attempt by attempt."""
+        """What became of a message: the last attempt for each recipient, and under each queue id."""
         ids = set(self.queue_ids(message_id))
-        found = (_STATUS.match(line) for line in self.lines)
-        return [Status(match[2], match[3], match[4]) for match in found if match and match[1] in ids]
+        last: dict[tuple[str, str], Status] = {}
+        for match in filter(None, map(_STATUS.match, self.lines)):
+            if match[1] in ids:
+                last[match[1], match[2]] = Status(match[2], match[3], match[4])
+        return list(last.values())
 
     def stuck(self, message_id: str) -> str:
-        """Why a message does not go on, where its last attempt failed; else nothing."""
-        found = self.statuses(message_id)
-        return f"{found[-1].outcome}: {found[-1].said}" if found and found[-1].outcome != "sent" else ""
+        """Why a message does not go on, where an attempt failed; else nothing."""
+        # Not the last line: that Amavis took it may be written after what came next.
+        troubles = [each for each in self.statuses(message_id) if each.outcome != "sent"]
+        return f"{troubles[0].outcome}: {troubles[0].said}" if troubles else ""
 
     def about(self, queue_id: str, pattern: str) -> re.Match[str] | None:
         """The first line about a queue id that matches."""
