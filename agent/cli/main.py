@@ -20,7 +20,7 @@ _COMMANDS = {
     "confirm": "Keep the new firewall rules that `apply --confirm` waits for",
     "dns": "Print the DNS records that the site needs, as a zone file",
     "docs": "Print the reference of a kind's fields or a state's parameters",
-    "doctor": "Run the acceptance checks that the site's states declare",
+    "doctor": "Run the acceptance checks of the site's states, and test a mail server end to end",
     "graph": "Draw the dependency graph",
     "init": "Write a first site",
     "log": "Show the journal: runs, what they changed, and why",
