@@ -12,6 +12,7 @@ from agent.errors import UsageError
 
 if TYPE_CHECKING:
     from agent.mail.accounts import Accounts
+    from agent.mail.accounts_password import Password
 
 _MOST = 1 << 20
 
@@ -35,6 +36,8 @@ def _accounts(common: Common) -> Accounts:
 
 def _password_options(function: Function) -> Function:
     """Where the password comes from: asked for, or one of these."""
+    generate = "Make a password, and keep it in a file that is named."
+    function = click.option("--generate-password", "password", flag_value="made", help=generate)(function)
     ready = "Read a ready hash, such as {ARGON2ID}…, from stdin."
     function = click.option("--password-hash-stdin", "password", flag_value="hash", help=ready)(function)
     stdin = "Read the password from stdin, instead of asking for it."
@@ -71,7 +74,7 @@ def add(email: str, key: str, aliases: tuple[str, ...], password: str | None, co
     from agent.mail.accounts_address import address
     from agent.mail.accounts_keys import checked
 
-    if key == "-" and password:
+    if key == "-" and password in ("stdin", "hash"):
         raise UsageError(
             "only one thing can come from stdin", hint="give the key as a file, or be asked for a password"
         )
@@ -79,14 +82,17 @@ def add(email: str, key: str, aliases: tuple[str, ...], password: str | None, co
     named = list(dict.fromkeys(address(alias) for alias in aliases))
     accounts.check_new(name, named)
     public = checked(_content(key), name, _label(key))
-    accounts.add(name, named, public, _hash(name, password))
-    settings = _settings(accounts, name)
-    _done(common, "added", name, {"fingerprint": public.fingerprint, "aliases": named, "settings": settings})
+    given = _password(name, password, terminal=key != "-")
+    accounts.add(name, named, public, given)
+    settings, kept = _settings(accounts, name), _kept(accounts, name, given)
+    more = {"fingerprint": public.fingerprint, "aliases": named, "settings": settings, "password_file": kept}
+    _done(common, "added", name, more)
     if not common.as_json and not common.quiet:
         print(f"its key: {public.fingerprint} ({public.description})")
         print(f"IMAP: {settings['imap']['host']}, port 993 (TLS)")
         print(f"SMTP: {settings['smtp']['host']}, port 465 (TLS), or 587 (STARTTLS)")
         print(f"user name: {name}")
+        _tell(kept)
     return 0
 
 
@@ -96,10 +102,17 @@ def add(email: str, key: str, aliases: tuple[str, ...], password: str | None, co
 @common_options
 def passwd(email: str, password: str | None, common: Common) -> int:
     """Set a new password for EMAIL."""
+    if password is None and not sys.stdin.isatty():
+        hint = "give it with --password-stdin, or add --generate-password"
+        raise UsageError("there is no terminal to ask for a password on", hint=hint)
     accounts, name = _accounts(common), email.lower()
     accounts.own(name)
-    accounts.set_password(name, _hash(name, password))
-    _done(common, "changed the password of", name, {})
+    given = _password(name, password)
+    accounts.set_password(name, given)
+    kept = _kept(accounts, name, given)
+    _done(common, "changed the password of", name, {"password_file": kept})
+    if not common.as_json and not common.quiet:
+        _tell(kept)
     return 0
 
 
@@ -200,18 +213,28 @@ def _content(path: str) -> bytes:
     return content
 
 
-def _hash(email: str, source: str | None) -> str:
-    """The hash of the password: from stdin, or of one that is asked for twice."""
-    from agent.mail.accounts_password import hashed, ready_hash
+def _password(email: str, source: str | None, *, terminal: bool = True) -> Password:
+    """The password: from stdin, or asked for twice, or made where none is given."""
+    from agent.mail.accounts_password import Password, hashed, made, ready_hash
 
     if source == "hash":
-        return ready_hash(_line())
+        return Password(ready_hash(_line()))
     if source == "stdin":
-        return hashed(_line())
-    if not sys.stdin.isatty():
-        raise UsageError("there is no terminal to ask for a password on", hint="give it with --password-stdin")
-    asked: str = click.prompt(f"Password for {email}", hide_input=True, confirmation_prompt=True, err=True)
-    return hashed(asked)
+        return Password(hashed(_line()))
+    if source == "made" or not terminal or not sys.stdin.isatty():
+        return made()
+    text = f"Password for {email} (Enter: one is made)"
+    asked: str = click.prompt(text, default="", show_default=False, hide_input=True, confirmation_prompt=True, err=True)
+    return Password(hashed(asked)) if asked else made()
+
+
+def _kept(accounts: Accounts, email: str, given: Password) -> str | None:
+    return accounts.own(email).made if given.made else None
+
+
+def _tell(kept: str | None) -> None:
+    if kept:
+        print(f"a password was made; it is in {kept}: give it to its owner, and delete that file")
 
 
 def _line() -> str:

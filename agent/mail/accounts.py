@@ -19,6 +19,7 @@ from agent.host.lock import exclusive
 from agent.mail.accounts_address import check_aliases, check_free
 from agent.mail.accounts_edit import Edit
 from agent.mail.accounts_keys import PublicKey
+from agent.mail.accounts_password import Password
 from agent.mail.accounts_site import FOLDER, Account, AccountFiles, AccountSite
 
 
@@ -43,7 +44,7 @@ class Accounts:
         _check_new(site, email, aliases)
         site.validate()
 
-    def add(self, email: str, aliases: Sequence[str], key: PublicKey, password_hash: str) -> None:
+    def add(self, email: str, aliases: Sequence[str], key: PublicKey, password: Password) -> None:
         """Declare a new account; where the site would be wrong with it, nothing of it stays."""
         with self._locked(f"agent account add {email}"):
             site = self.site()
@@ -53,17 +54,17 @@ class Accounts:
                 edit.folder(os.path.join(site.folder, FOLDER), "0755")
                 for folder in (os.path.dirname(os.path.dirname(files.secret)), os.path.dirname(files.secret)):
                     edit.folder(folder, "0700")
-                edit.write(files.secret, password_hash.encode() + b"\n", "0600")
+                _write(edit, files, password)
                 edit.write(files.key, key.armor, "0644")
                 edit.write(files.declaration, _toml(_declaration(email, aliases, key, files)), "0644")
                 site.validate()
 
-    def set_password(self, email: str, password_hash: str) -> None:
+    def set_password(self, email: str, password: Password) -> None:
         """Replace the password's hash."""
         with self._locked(f"agent account passwd {email}"):
             files = self.own(email)
             with Edit() as edit:
-                edit.write(files.secret, password_hash.encode() + b"\n", "0600")
+                _write(edit, files, password)
 
     def set_key(self, email: str, key: PublicKey) -> None:
         """Replace the key: for a moment the file holds both, so that the fingerprint always finds its own."""
@@ -106,12 +107,13 @@ class Accounts:
             with Edit() as edit:  # of its own: what was declared is not to come back for a leftover
                 edit.remove(files.key)
                 edit.remove(files.secret)
+                edit.remove(files.made)
             return declared
 
     def check_known(self, email: str) -> None:
         """Raise UsageError where there is neither an account of this program's making nor anything left of one."""
         files = self.site().files(email)
-        if not any(map(os.path.lexists, (files.key, files.secret))):
+        if not any(map(os.path.lexists, (files.key, files.secret, files.made))):
             self.own(email)
 
 
@@ -120,6 +122,14 @@ def _check_new(site: AccountSite, email: str, aliases: Sequence[str]) -> None:
     check_aliases(email, aliases, site.domain, site.accounts)
     site.check_included(email)
     site.check_permitted()
+
+
+def _write(edit: Edit, files: AccountFiles, password: Password) -> None:
+    if password.made:
+        edit.write(files.made, password.made.encode() + b"\n", "0600")
+    else:
+        edit.remove(files.made)
+    edit.write(files.secret, password.hash.encode() + b"\n", "0600")
 
 
 def _declaration(email: str, aliases: Sequence[str], key: PublicKey, files: AccountFiles) -> dict[str, Any]:

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import re
+import secrets
+from dataclasses import dataclass
 
 from agent.errors import Missing, UsageError
 
 _SHORTEST, _LONGEST = 8, 1024
 _SCHEMES = ("ARGON2ID", "ARGON2I", "BLF-CRYPT", "SHA512-CRYPT", "SSHA512", "SHA512", "SHA256-CRYPT")
 _HASH = re.compile(rf"\{{({'|'.join(_SCHEMES)})\}}[A-Za-z0-9$./+=,-]{{40,512}}")
+
+
+@dataclass(frozen=True)
+class Password:
+    """The hash of a password, and the password itself where it was made here: its owner is still to be told."""
+
+    hash: str
+    made: str = ""
+
+    def __repr__(self) -> str:
+        return "Password(…)"
+
+
+def made() -> Password:
+    """A password of 120 random bits, in groups that can be read out."""
+    text = secrets.token_hex(15)
+    clear = "-".join(text[at : at + 5] for at in range(0, len(text), 5))
+    return Password(hashed(clear), clear)
 
 
 def hashed(password: str) -> str:

@@ -33,17 +33,19 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class AccountFiles:
-    """The files of one account: its declaration, its public key, the hash of its password."""
+    """The files of one account: its declaration, its public key, its password's hash, and one made for it in clear."""
 
     declaration: str
     key: str
     secret: str
+    made: str
 
     @classmethod
     def of(cls, folder: str, email: str) -> AccountFiles:
         """Those of an address, in the folder of a site."""
         base = os.path.join(folder, FOLDER, email)
-        return cls(f"{base}.toml", f"{base}.asc", os.path.join(folder, "secrets", "accounts", email))
+        secret = os.path.join(folder, "secrets", "accounts", email)
+        return cls(f"{base}.toml", f"{base}.asc", secret, f"{secret}.password")
 
 
 class AccountSite:

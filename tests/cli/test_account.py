@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 from hypothesis import given
 from hypothesis import strategies as st
 from outside import command, environ, start
@@ -389,7 +390,7 @@ def test_asked_for_on_a_terminal(site: SiteFolder, keys: Owner) -> None:
             said += os.read(terminal, 4096)
         except OSError:
             break
-        if said.endswith((b"example.net: ", b"confirmation: ")):
+        if said.endswith((b"one is made): ", b"confirmation: ")):
             os.write(terminal, next(answers).encode() + b"\n")
             said += b"\n"
     os.close(terminal)
@@ -397,6 +398,33 @@ def test_asked_for_on_a_terminal(site: SiteFolder, keys: Owner) -> None:
     assert PASSWORD.encode() not in said
     assert b"do not match" in said
     assert files(site) == of("ann@example.net")
+
+
+def test_a_password_that_nobody_gave_is_made_and_named(site: SiteFolder, keys: Owner) -> None:
+    key = site.path.parent / "ann.asc"
+    key.write_bytes(keys.public("ann@example.net"))
+    kept = site.path / "secrets/accounts/ann@example.net.password"
+
+    def hash_and_password() -> tuple[str, str]:
+        assert kept.stat().st_mode & 0o777 == 0o600
+        return (site.path / "secrets/accounts/ann@example.net").read_text().strip(), kept.read_text().strip()
+
+    added = site.run("account", "add", "ann@example.net", "--key", str(key))
+    assert (added.code, str(kept) in added.out) == (0, True), added.text
+    hash, password = hash_and_password()
+    PasswordHasher().verify(hash.removeprefix("{ARGON2ID}"), password)
+    changed = site.run("account", "passwd", "ann@example.net", "--generate-password", "--json")
+    assert (changed.code, changed.json["password_file"]) == (0, str(kept)), changed.text
+    other_hash, other = hash_and_password()
+    PasswordHasher().verify(other_hash.removeprefix("{ARGON2ID}"), other)
+    assert other != password
+    assert password not in added.text
+    assert other not in changed.text
+    assert site.run("account", "passwd", "ann@example.net", "--password-stdin", stdin=PASSWORD).code == 0
+    assert files(site) == of("ann@example.net")
+    assert site.run("account", "passwd", "ann@example.net", "--generate-password").code == 0
+    assert site.run("account", "remove", "ann@example.net").code == 0
+    assert files(site) == set()
 
 
 def test_mail_is_deleted_only_where_it_certainly_lies(site: SiteFolder, keys: Owner) -> None:
