@@ -237,7 +237,7 @@ POSTFIX, DOVECOT, SEAL = "service:postfix", "service:dovecot", "service:state-ag
 USERS, ALIASES = "postgres_rows:mail.public.users", "postgres_rows:mail.public.aliases"
 CLUSTER = "service:postgresql@17-main"
 STORE = "gocryptfs:/srv/mail"
-RESTARTED = {STORE: "changed", POSTFIX: "refreshed", DOVECOT: "refreshed", SEAL: "refreshed"}
+IN_STORE = (POSTFIX, DOVECOT, SEAL, "service:opendkim", "service:amavis")
 DAMAGE: dict[str, tuple[str, dict[str, str]]] = {
     "an edited file": (
         "sed -i 's|^mynetworks.*|mynetworks = 0.0.0.0/0|' /etc/postfix/main.cf; chmod 600 /etc/postfix/main.cf",
@@ -282,7 +282,7 @@ DAMAGE: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "a stopped sealer": ("systemctl stop state-agent-seal", {SEAL: "changed"}),
     "a masked scanner": ("systemctl mask --now --quiet amavis", {"service:amavis": "changed"}),
-    "a killed store": ("kill -9 $(pgrep -x gocryptfs)", RESTARTED | {"service:opendkim": "refreshed"}),
+    "a killed store": ("kill -9 $(pgrep -x gocryptfs)", {STORE: "changed"} | dict.fromkeys(IN_STORE, "refreshed")),
     "a removed package": ("apt-get -q -y remove postgrey", {"apt:postgrey": "added"}),
 }  # fmt: skip
 
