@@ -108,7 +108,7 @@ DAMAGES = {
     "a file on the mount": ("echo x > /srv/store/inside", ["file:/srv/store/inside"]),
     "a package is removed": ("DEBIAN_FRONTEND=noninteractive apt-get -qq -y remove tree >/dev/null", ["apt:tree"]),
 }  # fmt: skip
-WAIT = "i=0; until {}; do i=$((i+1)); [ $i -lt 400 ] || exit 1; sleep 0.05; done"
+WAIT = "i=0; until {}; do i=$((i+1)); [ $i -lt 100 ] || exit 1; sleep 0.1; done"
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +158,105 @@ def test_damage_is_put_right_and_nothing_else_is_touched(host: Installed, damage
     causes = {change["resource"]: change["cause"] for change in changes}
     assert causes[ids[0]] == "drift"
     assert {change["cause"] for change in changes} <= {"drift", "refresh"}
+
+
+def test_own_writes_wake_nobody(host: Installed) -> None:
+    before = quiet(host)["rounds"]
+    host.sh("rm /etc/kept/deep/a; " + WAIT.format(f"{{ {SOUND['file:/etc/kept/deep/a']}; }}"))
+    assert quiet(host)["rounds"] == before + 1
+
+
+def test_the_journal_has_fields_of_its_own(host: Installed) -> None:
+    host.sh("rm /etc/kept/deep/a; " + WAIT.format(f"{{ {SOUND['file:/etc/kept/deep/a']}; }}"))
+    quiet(host)
+    words = ("-u", "state-agent", "-o", "json", "-n", "1", "STATE_AGENT_RESOURCE=file:/etc/kept/deep/a")
+    entry = json.loads(host.out("journalctl", "--quiet", *words))
+    assert entry["STATE_AGENT_CAUSE"] == "drift"
+    assert entry["STATE_AGENT_OUTCOME"] == "added"
+    assert int(entry["STATE_AGENT_RUN"]) == last_run(host)
+
+
+def test_only_reported(host: Installed) -> None:
+    host.sh("echo mine > /etc/kept/reported")
+    host.sh(WAIT.format("agent status | grep -q 'file:/etc/kept/reported.*would-change'"))
+    quiet(host)
+    assert host.read("/etc/kept/reported") == "mine\n"
+    assert host.agent("status", status=2).stdout.count("would-change") == 1
+    host.sh("echo as declared > /etc/kept/reported")
+    host.sh(WAIT.format("agent status --quiet"))
+
+
+def test_a_users_apt_is_waited_for(host: Installed) -> None:
+    """While somebody holds dpkg's lock, packages wait and all else goes on."""
+    lock = (
+        "import fcntl, time, sys; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, fcntl.LOCK_EX);"
+        "open('/run/locked', 'w'); time.sleep(3)"
+    )
+    host.run(
+        "sh", "-euc",
+        'dpkg --purge tree >/dev/null; rm -f /run/locked; python3 -c "$0" & '
+        + WAIT.format("[ -e /run/locked ]") + "; rm /etc/kept/deep/a; "
+        + WAIT.format("[ -e /etc/kept/deep/a ]") + "; wait; " + WAIT.format("[ -x /usr/bin/tree ]"),
+        lock,
+    )  # fmt: skip
+    assert quiet(host)["converged"]
+
+
+def test_a_changed_site_is_applied_and_a_wrong_one_is_not(host: Installed) -> None:
+    quiet(host)
+    run = last_run(host)
+    path = "/etc/state-agent/site.toml"
+    host.write(path, SITE + '[file."/etc/kept/new"]\ncontent = "n"\n')
+    host.sh(WAIT.format("[ -e /etc/kept/new ]"))
+    assert [each["resource"] for row in runs_since(host, run) for each in row["changes"]] == ["file:/etc/kept/new"]
+    host.write(path, SITE + "[nonsense]\n")
+    host.sh(WAIT.format("agent status | grep -q 'the site is wrong'"))
+    host.sh("rm /etc/kept/new; " + WAIT.format("[ -e /etc/kept/new ]"))
+    host.write(path, SITE)
+    host.sh(WAIT.format("agent status --quiet && ! agent status | grep -q wrong"))
+    host.run("systemctl", "reload", "state-agent")
+    assert host.out("systemctl", "is-active", "state-agent") == "active"
+
+
+def test_killed_during_repairs_nothing_is_lost(host: Installed) -> None:
+    """kill -9 at any moment: systemd starts it again, what was owed is done, nothing is left behind."""
+    host.run("python3", "-c", KILLS, timeout=240)
+    for id, sound in SOUND.items():
+        print(id)
+        host.sh(WAIT.format(f"{{ {sound}; }}"))
+    host.sh(WAIT.format("agent status --quiet"))
+    assert host.out("find", "/etc/kept", "-name", ".state-agent-*") == ""
+    assert host.outcomes("--check") == {}
+
+
+KILLS = """
+import os, random, subprocess, time
+random.seed(7)
+def pid():
+    return int(subprocess.check_output(["systemctl", "show", "state-agent", "-P", "MainPID"]))
+for number in range(20):
+    while not pid() or not os.path.exists("/run/state-agent/agent.sock"):
+        time.sleep(0.02)
+    for path in random.sample(["/etc/kept/deep/a", "/etc/kept/listened", "/etc/kept/link"], 2):
+        if os.path.lexists(path):
+            os.unlink(path)
+    subprocess.run(["systemctl", "stop", "kept"]) if number % 5 == 0 else None
+    time.sleep(random.uniform(0, 0.04))
+    if pid():
+        os.kill(pid(), 9)
+    time.sleep(0.05)
+"""
+
+
+def test_it_costs_little(host: Installed) -> None:
+    """Idle it neither runs nor starts anything, and it is small."""
+    quiet(host)
+    script = (
+        "p=$(systemctl show state-agent -P MainPID); c() { awk '{print $14+$15}' /proc/$p/stat; }; "
+        "w() { awk '/^voluntary/ {print $2}' /proc/$p/status; }; "
+        "a=$(c); b=$(w); sleep 5; echo $(( $(c) - a )) $(( $(w) - b )) $(awk '/VmRSS/ {print $2}' /proc/$p/status)"
+    )
+    ticks, wakes, kilobytes = map(int, host.sh(script).split())
+    assert ticks <= 1
+    assert wakes <= 3
+    assert kilobytes < 45 * 1024
