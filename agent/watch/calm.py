@@ -16,6 +16,8 @@ FREE = 8
 """Repairs of one resource within `WINDOW` that are made at once; from then on it is contested."""
 WINDOW = 60.0
 FIRST_PAUSE = 0.5
+_TRIES = 3
+"""Failures in a row after which even an event does not lead to another try before its time."""
 LONGEST_PAUSE = 300.0
 
 
@@ -42,7 +44,8 @@ class Calm:
         """An event concerned these."""
         for key in keys:
             contest = self._contests.get(key)
-            earliest = contest.last + contest.pause if contest is not None else 0.0
+            patient = contest is not None and not 0 < contest.failures <= _TRIES
+            earliest = contest.last + contest.pause if contest is not None and patient else 0.0
             due = max(now + FOLD, earliest)
             if earliest <= now:
                 self._since = now if self._since is None else self._since
@@ -101,6 +104,11 @@ class Calm:
         contest.last, contest.pause = now, pause
         self._due[key] = now + pause
         return pause
+
+    def hasten(self, key: str, now: float) -> None:
+        """What it waited for is there: try it now."""
+        self._contests.pop(key, None)
+        self._due[key] = now
 
     def settled(self, key: str) -> None:
         """It was found in its desired state: what failed before is forgotten."""

@@ -131,6 +131,8 @@ class Rounds:
             self._teller.info(note)
         self._state.run = report.run or self._state.run
         self._state.looked(report, time.time(), everything=everything)
+        for id in self._state.no_longer_blocked():
+            self._calm.hasten(id, now)
         counts = ", ".join(f"{count} {outcome.replace('-', ' ')}" for outcome, count in self._state.summary.items())
         tell(f"STATUS={counts}; {self._state.repairs} repairs")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agent.engine import Report
-from agent.engine.step import DONE, IN_DESIRED_STATE, Step
+from agent.engine.step import BLOCKED, DONE, IN_DESIRED_STATE, Step
 from agent.graph import Entry
 from agent.report.json import VERSION, row
 
@@ -63,6 +63,11 @@ class State:
     def row(self, id: str) -> Mapping[str, Any] | None:
         """What is wrong with a resource; None where nothing is."""
         return self._rows.get(id)
+
+    def no_longer_blocked(self) -> list[str]:
+        """What was not done because something failed that has not failed any more."""
+        blocked = [id for id, each in self._rows.items() if each["outcome"] == BLOCKED]
+        return [id for id in blocked if not any(other in self._rows for other in self._rows[id]["blocked_by"])]
 
     @property
     def last_full_check(self) -> float:

@@ -90,6 +90,22 @@ def test_what_failed_is_tried_again_later_and_later_whatever_happens_meanwhile()
     assert calm.failed("x", 1000.0) == FIRST_PAUSE
 
 
+def test_an_event_brings_the_next_try_forward_unless_it_failed_often() -> None:
+    calm = Calm()
+    for count in range(1, 6):
+        calm.failed("x", 100.0)
+        calm.touch(["x"], 100.1)
+        assert (calm.next_due() == 100.1 + FOLD) == (count <= 3)
+        calm.take(1000.0)
+
+
+def test_what_was_blocked_is_tried_as_soon_as_it_can_be() -> None:
+    calm = Calm()
+    calm.failed("x", 100.0)
+    calm.hasten("x", 100.2)
+    assert calm.take(100.2) == ["x"]
+
+
 def test_what_is_dropped_does_not_come_back() -> None:
     calm = Calm()
     calm.touch(["a", "b"], 0.0)
