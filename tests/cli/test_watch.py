@@ -1,0 +1,67 @@
+"""`agent watch` from outside: it answers status, apply goes on beside it, signals end it or have it read again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+from collections.abc import Iterator
+
+import pytest
+from outside import start, wait_for
+from sitefolder import SiteFolder
+
+SITE = '[file."HOST/a"]\ncontent = "a\\n"\n[file."HOST/b"]\ncontent = "b\\n"\n'
+
+
+@pytest.fixture
+def watched(site: SiteFolder) -> Iterator[tuple[SiteFolder, int]]:
+    """A site under watch, and the number of the process."""
+    site.write("site.toml", SITE)
+    process = start(site, "watch")
+    wait_for(lambda: live(site).get("last_full_check", 0) > 0, "the agent at work")
+    yield site, process.pid
+    process.terminate()
+    assert process.wait(30) == 0
+
+
+def live(site: SiteFolder) -> dict[str, object]:
+    found: dict[str, object] = json.loads(site.run("status", "--json").out)
+    return found
+
+
+def test_status_is_answered_by_it(watched: tuple[SiteFolder, int]) -> None:
+    site, _ = watched
+    (site.host / "a").write_text("x")
+    wait_for(lambda: (site.host / "a").read_text() == "a\n", "the agent at work")
+    wait_for(lambda: live(site)["rounds"] == 2, "the agent at work")
+    rows = {row["id"].rpartition("/")[2]: row for row in live(site)["resources"]}  # type: ignore[attr-defined]
+    assert rows["a"]["repairs"] == 1 and rows["a"]["last_drift"] > 0 and rows["b"]["repairs"] == 0
+    assert {row["outcome"] for row in rows.values()} == {"in-desired-state"}
+    shown = site.run("status")
+    assert shown.code == 0 and "repaired once" in shown.out and "watched since" in shown.out
+    assert stat.S_IMODE((site.state / "run/agent.sock").stat().st_mode) == 0o600
+
+
+def test_apply_goes_on_beside_it_and_a_second_one_does_not(watched: tuple[SiteFolder, int]) -> None:
+    site, _ = watched
+    for number in range(5):
+        site.write("site.toml", SITE.replace('"b\\n"', f'"{number}\\n"'))
+        assert site.run("apply").code == 0
+    wait_for(lambda: (site.host / "b").read_text() == "4\n", "the agent at work")
+    second = site.run("watch")
+    assert second.code == 1 and "another" in second.err
+
+
+def test_sighup_reads_again(watched: tuple[SiteFolder, int]) -> None:
+    site, pid = watched
+    rounds = live(site)["rounds"]
+    os.kill(pid, signal.SIGHUP)
+    wait_for(lambda: live(site)["rounds"] != rounds, "the agent at work")
+
+
+def test_without_it_status_looks_for_itself(site: SiteFolder) -> None:
+    site.write("site.toml", SITE)
+    assert site.run("apply").code == 0
+    assert "rounds" not in live(site)
