@@ -90,6 +90,8 @@ def _not_arrived(mail: MailHost, name: str, probe: Probe) -> Finding:
     if not probe.taken:
         said = probe.answers[-1] if probe.answers else "nothing"
         return failed(name, f"port 25 does not take mail for {probe.recipient}: {said}", hint)
+    if "temporarily suspended" in probe.trouble and hint == _LOOK:
+        hint = "what it waits for answers again, and Postfix tries in some minutes; at once with: postqueue -f"
     return failed(name, f"taken, but not delivered: {probe.trouble}", hint)
 
 
