@@ -29,6 +29,7 @@ from agent.watch.timers import Timers
 SOCKET = "agent.sock"
 _SETTLING = 0.1
 """Seconds for which the site's files have to be left alone before they are read: people save several."""
+_LONGEST_SETTLING = 1.0
 _IDLE = 10.0
 """Seconds after which connections to databases are given up: who drops one must not find the agent in it."""
 
@@ -60,6 +61,7 @@ class Agent:
         self._stopped = self._hangup = False
         self._told_troubles: dict[str, str] = {}
         self._problem = ""
+        self._site_since: float | None = None
         self._blind_at = 0.0
         self._idle_at: float | None = None
         self._answering: Answering | None = None
@@ -112,7 +114,7 @@ class Agent:
         self._events.watch(entries, self._site.own())
         self._tell_troubles()
         if self._site.is_stale():
-            self._calm.put_off([SITE], self._clock(), _SETTLING)
+            self._take(News({SITE}))
 
     # One turn of the loop
 
@@ -132,7 +134,12 @@ class Agent:
             self._look_blindly(now)
         due = self._calm.take(now)
         if SITE in due:
+            self._site_since = None
             self._read_site()
+        elif self._site_since is not None:
+            # What drifted from the old site may well be what the new one declares, and somebody applied.
+            self._calm.put_off(due, now, _SETTLING / 4)
+            return
         if REMOVED in due:
             self._rounds.some([], undo_removed=True)
         self._look_at({id for id in self._of_catalogs(due, now) if id in self._ids})
@@ -156,6 +163,9 @@ class Agent:
     def _look_at_all(self) -> None:
         while not self._stopped and not self._rounds.everything(self._ids):
             self._take(self._events.wait(LOCK_PAUSE))
+            if self._site_since is not None:
+                self._site_since = None
+                self._read_site()
 
     def _look_at(self, ids: Iterable[str]) -> None:
         quick, rest = self._rounds.in_turn(ids)
@@ -178,7 +188,8 @@ class Agent:
             news.keys |= self._ids
         if SITE in news.keys:
             news.keys.discard(SITE)
-            self._calm.put_off([SITE], now, _SETTLING)
+            self._site_since = now if self._site_since is None else self._site_since
+            self._calm.put_off([SITE], now, min(_SETTLING, max(0.0, self._site_since + _LONGEST_SETTLING - now)))
         self._calm.touch(news.keys.difference(but), now)
 
     def _reads_again(self, step: Step) -> None:
