@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from agent.declaration.compiled import Origin
@@ -13,7 +13,11 @@ from agent.declaration.listing import is_glob
 from agent.errors import AgentError, DeclarationError
 from agent.graph import Entry
 from agent.sources import At, Below
+from agent.watch.events import Events
+from agent.watch.rounds import Pulse
 
+_PATIENCE = 30.0
+_STILL = 0.2
 Load = Callable[[], tuple[Desired, Origin]]
 _Stamp = tuple[int, int, int] | None
 
@@ -39,13 +43,9 @@ class Site:
 
     def own(self) -> Iterator[At | Below]:
         """What to watch of the site itself; after an error also what was read to find that."""
-        yield from (At(os.path.abspath(path)) for path in self._origin.files)
-        listings = list(self._origin.listings)
+        yield from _sources(self._origin.files, self._origin.listings)
         if isinstance(self.problem, DeclarationError):
-            yield from (At(os.path.abspath(path)) for path in self.problem.files)
-            listings += self.problem.listings
-        for folder, pattern in dict.fromkeys(map(tuple, listings)):
-            yield _of_listing(folder, pattern)
+            yield from _sources(self.problem.files, self.problem.listings)
         for source in self.desired.sources.values():
             if source.file:
                 yield At(os.path.abspath(source.file))
@@ -75,6 +75,22 @@ class Site:
 
     def _secret_stamps(self, desired: Desired) -> Mapping[str, _Stamp]:
         return {name: _stamp(source.file) for name, source in desired.sources.items() if source.file}
+
+
+def wait_until_changed(error: DeclarationError, since: float, events: Events, pulse: Pulse) -> None:
+    """Wait until a site that was found wrong, when it was read at `since`, is no longer what it was, and lies still."""
+    events.watch((), _sources(error.files, error.listings))
+    if not any(_written_since(path, since) for path in error.files):
+        while not events.wait(_PATIENCE).keys:
+            pulse.beat()
+    while events.wait(_STILL).keys:
+        pass
+
+
+def _sources(files: Iterable[str], listings: Iterable[tuple[str, str]]) -> Iterator[At | Below]:
+    yield from (At(os.path.abspath(path)) for path in files)
+    for folder, pattern in dict.fromkeys(map(tuple, listings)):
+        yield _of_listing(folder, pattern)
 
 
 def _compared(old: Desired, new: Desired) -> Changed:

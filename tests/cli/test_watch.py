@@ -70,3 +70,17 @@ def test_without_it_status_looks_for_itself(site: SiteFolder) -> None:
     site.write("site.toml", SITE)
     assert site.run("apply").code == 0
     assert "rounds" not in live(site)
+
+
+def test_a_service_with_a_wrong_site_waits_until_it_is_right(site: SiteFolder) -> None:
+    site.write("site.toml", SITE + "[nonsense")
+    assert site.run("watch").code == 3
+    site.environ["NOTIFY_SOCKET"] = "/nonexistent"
+    process = start(site, "watch")
+    assert process.stderr is not None
+    assert "nothing is done until it is right" in process.stderr.readline()
+    assert not (site.host / "a").exists()
+    site.write("site.toml", SITE)
+    wait_for((site.host / "a").exists, "the agent at work")
+    process.terminate()
+    assert process.wait(30) == 0
