@@ -87,7 +87,8 @@ DAMAGES = {
     "a folder is moved": ("mv /etc/kept/deep /root/away", ["directory:/etc/kept/deep", "file:/etc/kept/deep/a"]),
     "and seen again": ("echo x > /etc/kept/deep/a", ["file:/etc/kept/deep/a"]),
     "a tree is deleted": (
-        "rm -r /etc/kept",
+        # The agent puts back what is gone while rm still runs: then the folder is not empty at its end.
+        "i=0; until rm -r /etc/kept 2>/dev/null; do i=$((i+1)); [ $i -lt 50 ]; done",
         [
             "directory:/etc/kept", "directory:/etc/kept/deep", "file:/etc/kept/deep/a", "file:/etc/kept/listened",
             "link:/etc/kept/link", "directory:/etc/kept/pure", "service:kept", "file:/etc/kept/reported",
