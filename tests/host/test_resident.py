@@ -30,7 +30,7 @@ content = "a\\n"
 owner = "root"
 [file."/etc/kept/listened"]
 content = "1\\n"
-[file."/etc/kept/reported"]
+[file."/etc/reported"]
 content = "as declared\\n"
 drift = "report"
 [link."/etc/kept/link"]
@@ -91,7 +91,7 @@ DAMAGES = {
         "i=0; until rm -r /etc/kept 2>/dev/null; do i=$((i+1)); [ $i -lt 50 ]; done",
         [
             "directory:/etc/kept", "directory:/etc/kept/deep", "file:/etc/kept/deep/a", "file:/etc/kept/listened",
-            "link:/etc/kept/link", "directory:/etc/kept/pure", "service:kept", "file:/etc/kept/reported",
+            "link:/etc/kept/link", "directory:/etc/kept/pure", "service:kept",
         ],
     ),
     "a link": ("ln -sfn /nowhere /etc/kept/link", ["link:/etc/kept/link"]),
@@ -178,12 +178,12 @@ def test_the_journal_has_fields_of_its_own(host: Installed) -> None:
 
 
 def test_only_reported(host: Installed) -> None:
-    host.sh("echo mine > /etc/kept/reported")
-    host.sh(WAIT.format("agent status | grep -q 'file:/etc/kept/reported.*would-change'"))
+    host.sh("echo mine > /etc/reported")
+    host.sh(WAIT.format("agent status | grep -q 'file:/etc/reported.*would-change'"))
     quiet(host)
-    assert host.read("/etc/kept/reported") == "mine\n"
+    assert host.read("/etc/reported") == "mine\n"
     assert host.agent("status", status=2).stdout.count("would-change") == 1
-    host.sh("echo as declared > /etc/kept/reported")
+    host.sh("echo as declared > /etc/reported")
     host.sh(WAIT.format("agent status --quiet"))
 
 
