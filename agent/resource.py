@@ -209,9 +209,23 @@ class Undoable:
     """A role: can go back to the state in which it was found."""
 
     __slots__ = ()
+    not_undone: ClassVar[tuple[str, ...]] = ()
+    """Attributes that only say how well it is kept: there is nothing to put back."""
+    undone_whole: ClassVar[bool] = False
+    """Whether its attributes go back together; else only those that were changed do."""
+
+    def cannot_undo(self, host: Host, before: State | None) -> str:  # noqa: ARG002
+        """What of it `undo` cannot put back, in a few words, or nothing: said before it is asked to. Changes nothing.
+
+        Raises ResourceError where none of it can be put back.
+        """
+        return ""
 
     def undo(self, host: Host, before: State | None) -> None:
-        """Put the state before the first change back; None means it was not there."""
+        """Put the state before the first change back; None means it was not there.
+
+        Raises Degraded where it could be put back in part, ResourceError where it could not.
+        """
         raise NotImplementedError
 
 

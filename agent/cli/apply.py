@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import click
 from agent.cli.options import Common, common_options, complete_target
 
 if TYPE_CHECKING:
-    from agent.engine import Engine, Report
+    from agent.engine import Engine, Report, Watcher
     from agent.engine.step import Step
     from agent.report.progress import Progress
 
@@ -52,15 +52,16 @@ def apply(targets: tuple[str, ...], check: bool, wait: bool, confirm: int | None
             report = engine.check(targets, Watcher(lambda step: progress.task(step.id)))
         else:
             os.umask(0o022)  # what a command makes must not depend on who runs this one
-            with _stops_gently(engine, progress):
-                report = _applied(engine, targets, wait, common, progress)
+            with stops_gently(engine, progress):
+                report = engine.apply(targets, wait=wait, watcher=printing(common, progress), tells=not common.quiet)
     report.site = common.shown_site
-    _print(report, common)
+    print_report(report, common)
     show_bugs(report, common)
     return report.exit_status
 
 
-def _applied(engine: Engine, targets: tuple[str, ...], wait: bool, common: Common, progress: Progress) -> Report:
+def printing(common: Common, progress: Progress) -> Watcher:
+    """Shows what is at hand, and prints each step that came to something."""
     from agent.engine import Watcher
     from agent.engine.step import IN_DESIRED_STATE
     from agent.report.text import Style, step_lines
@@ -75,9 +76,8 @@ def _applied(engine: Engine, targets: tuple[str, ...], wait: bool, common: Commo
                 print("\n".join(lines), flush=True)
 
     if common.as_json or common.quiet:
-        return engine.apply(targets, wait=wait)
-
-    return engine.apply(targets, wait=wait, watcher=Watcher(lambda step: progress.task(step.id), ended))
+        return Watcher()
+    return Watcher(lambda step: progress.task(step.id), ended)
 
 
 def show_bugs(report: Report, common: Common) -> None:
@@ -89,13 +89,14 @@ def show_bugs(report: Report, common: Common) -> None:
             traceback.print_exception(bug)
 
 
-def _print(report: Report, common: Common) -> None:
+def print_report(report: Report, common: Common, more: Mapping[str, Any] | None = None) -> None:
+    """Print what it came to: as JSON, with `more` in the document, or as text."""
     from agent.report.text import Style, closing_lines, report_lines, step_lines
 
     if common.as_json:
         from agent.report.json import dumps, report_document
 
-        print(dumps(report_document(report)))
+        print(dumps(report_document(report) | dict(more or {})))
         return
     style = Style(common.colour)
     if common.quiet:
@@ -118,7 +119,7 @@ def _whoever_reads() -> Iterator[None]:
 
 
 @contextmanager
-def _stops_gently(engine: Engine, progress: Progress) -> Iterator[None]:
+def stops_gently(engine: Engine, progress: Progress) -> Iterator[None]:
     """Ctrl-C, SIGTERM and a terminal that goes away end the run after the step in hand."""
 
     def stop(_signal: int, _frame: Any) -> None:

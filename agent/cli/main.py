@@ -24,6 +24,7 @@ _COMMANDS = {
     "graph": "Draw the dependency graph",
     "init": "Write a first site",
     "log": "Show the journal: runs, what they changed, and why",
+    "rollback": "Put back what a run and those after it changed",
     "seal": "Encrypt mail to its recipient, as a filter or between Postfix and Dovecot",
     "show": "Show the compiled desired state",
     "status": "Show what is in desired state, what drifted and what was repaired",
@@ -165,7 +166,7 @@ def _print_error(error: AgentError, arguments: list[str]) -> None:
     from agent.report.json import dumps, error_document
 
     mode = next((word for word in arguments if word in _COMMANDS), "")
-    print(dumps(error_document(error, "check" if mode == "apply" and "--check" in arguments else mode)))
+    print(dumps(error_document(error, "check" if mode in ("apply", "rollback") and "--check" in arguments else mode)))
 
 
 def _visible(text: str) -> str:

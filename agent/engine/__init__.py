@@ -49,6 +49,7 @@ class Engine:
         self._places = places
         self._progress = progress or (lambda _text: None)
         self._confirm_within = confirm_within
+        self._tells = True
         self._stop = False
 
     def stop(self) -> None:
@@ -91,8 +92,19 @@ class Engine:
         with closing(journal):
             return journal.repairs()
 
-    def apply(self, targets: Sequence[str] = (), *, wait: bool = False, watcher: Watcher | None = None) -> Report:
-        """Bring the host to the desired state. One at a time: raises LockHeld, or waits for the other with `wait`."""
+    def apply(
+        self,
+        targets: Sequence[str] = (),
+        *,
+        wait: bool = False,
+        watcher: Watcher | None = None,
+        tells: bool = True,
+    ) -> Report:
+        """Bring the host to the desired state. One at a time: raises LockHeld, or waits for the other with `wait`.
+
+        Without `tells` nobody reads the notes, so what is said only once is left for the next run to say.
+        """
+        self._tells = tells
         entries = select(self._desired.entries, targets)
         lock = self._places.run / "lock"
         with (
@@ -139,7 +151,7 @@ class Engine:
         report.steps += undone
         if removals and not self._stop:
             report.steps += removals.undo_rest(context)
-            report.notes += removals.tell()
+            report.notes += removals.tell() if self._tells else []
             journal.forget_owed(journal.owed_by(self._desired.site) - {entry.id for entry in self._desired.entries})
         context.recorder.found(report.steps)
         report.notes += host.notes

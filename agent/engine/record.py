@@ -49,10 +49,15 @@ class Recorder:
             str(self._site),
             step.entry.source,
             resource.kind,
-            json.dumps(_declared(resource), sort_keys=True, default=str),
+            declared_text(resource),
             resource.on_removal,
             self._journal.comparable(resource.desired(self._host)),
         )
+
+
+def declared_text(resource: Resource) -> str:
+    """How a resource is declared, as it is remembered."""
+    return json.dumps(_declared(resource), sort_keys=True, default=str)
 
 
 def _declared(resource: Resource) -> dict[str, Any]:

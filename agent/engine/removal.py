@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from agent.engine.context import Context
-from agent.engine.step import DONE, FAILED, PLANNED, Step, as_resource_error, diff_of
+from agent.engine.step import DONE, FAILED, Step, as_resource_error
+from agent.engine.undo import plan_undo, undo
 from agent.graph import Entry
 from agent.host import Host
-from agent.journal import Journal, veiled
-from agent.resource import AttributeChange, Change, State, Undoable
+from agent.journal import Journal
+from agent.resource import State, Undoable
 from agent.resources import kind_class
 
 
@@ -61,25 +61,16 @@ class Removed:
         step = Step(self.entry, cause="intent", note="no longer declared: undone")
         try:
             actual, original = self.entry.resource.read(host), self.original()
+            if actual == original:
+                return None
+            assert isinstance(self.entry.resource, Undoable)
+            if left := self.entry.resource.cannot_undo(host, original):
+                step.note += f", but {left}"
         except Exception as error:  # noqa: BLE001 - a bug in a kind, too, is its resource's
             step.outcome, step.error = FAILED, f"it cannot be undone: {as_resource_error(error)}"
             return step
-        if actual == original:
-            return None
-        change = Change(actual, original, _attributes(actual or {}, original))
-        last_set = json.loads(self._row["last_set"]) if self._row["last_set"] else None
-        step.change = veiled(change, last_set)
-        step.outcome = "would-remove" if original is None else "would-add" if actual is None else "would-change"
-        step.diff = diff_of(self.entry.resource, step.change)
+        plan_undo(step, actual, original, json.loads(self._row["last_set"]) if self._row["last_set"] else None)
         return step
-
-
-def _attributes(actual: State, original: State | None) -> tuple[AttributeChange, ...]:
-    if original is None:
-        return tuple(AttributeChange(name, value, None) for name, value in actual.items())
-    return tuple(
-        AttributeChange(name, actual.get(name), value) for name, value in original.items() if actual.get(name) != value
-    )
 
 
 class Removals:
@@ -123,6 +114,7 @@ class Removals:
 
     def _undo_all(self, context: Context, removed: Sequence[Removed]) -> list[Step]:
         steps = []
+        context.host.leaving = [each.entry.resource for each in self._all if each.entry is not None]
         for each in removed:
             if each.entry is None or context.stopped():
                 continue
@@ -130,27 +122,8 @@ class Removals:
             if step is not None:
                 steps.append(step)
                 if step.change is not None:
-                    _undo(context, each, step, step.change)
+                    undo(context, step, step.change, each.original())
                 context.watcher.ended(step)
             if step is None or step.outcome in DONE:
                 self._journal.forget(each.id)
         return steps
-
-
-def _undo(context: Context, each: Removed, step: Step, change: Change) -> None:
-    resource = step.entry.resource
-    assert isinstance(resource, Undoable)
-    context.watcher.begins(step)
-    started = time.perf_counter()
-    action = step.outcome.removeprefix("would-")
-    intent = context.intent(step, action, "intent", before=change.actual, attributes=change.attributes, diff=step.diff)
-    number = context.journal.intend(context.run, [intent])[0]
-    try:
-        resource.undo(context.host, each.original())
-        step.outcome = PLANNED[step.outcome]
-    except Exception as error:  # noqa: BLE001 - a bug in a kind, too, is its resource's
-        step.outcome, step.error = FAILED, context.planner.hide(str(context.planner.told(error)))
-    finally:
-        context.host.forget()
-    step.duration = time.perf_counter() - started
-    context.journal.outcome(number, "failed" if step.error else "done", step.duration, step.error)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from agent.declaration.desired import Desired
@@ -20,6 +21,7 @@ from agent.engine.record import Recorder
 from agent.engine.removal import Removals
 from agent.engine.result import Report
 from agent.engine.step import IN_DESIRED_STATE, PLANNED, Step
+from agent.errors import ResourceError
 from agent.graph import Entry
 from agent.host import Host
 from agent.host.lock import RESIDENT, exclusive
@@ -108,7 +110,8 @@ class Resident(Engine):
             report.steps += removals.undo_in_the_way(context)
         steps = context.planner.plan(entries, self._watcher.begins, context.stopped)
         report.steps += steps
-        due = [step for step in steps if not _only_told(step)]
+        held = context.journal.rolling.held()
+        due = [step for step in steps if not _only_told(step) and not _is_held(context, step, held)]
         if any(step.outcome in PLANNED and not step.outside for step in due):
             self._begin(context, report)
         if report.run is None:
@@ -188,3 +191,14 @@ def _only_told(step: Step) -> bool:
     """Whether it drifted, and its declaration says that this is only to be reported."""
     told: bool = step.cause == "drift" and step.entry.resource.drift == "report"
     return told and step.outcome != IN_DESIRED_STATE
+
+
+def _is_held(context: Context, step: Step, held: Mapping[str, str]) -> bool:
+    """Whether it was rolled back, and its declaration still asks for what it asked for then."""
+    if step.id not in held or step.outcome not in PLANNED:
+        return False
+    with suppress(ResourceError, OSError):
+        if held[step.id] == context.journal.comparable(step.entry.resource.desired(context.host)):
+            step.note = "rolled back, and left so until its declaration changes or `agent apply` is run"
+            return True
+    return False

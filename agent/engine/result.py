@@ -38,6 +38,6 @@ class Report:
         outcomes = {step.outcome for step in self.steps if not step.outside}
         if outcomes & {FAILED, BLOCKED, SKIPPED} or self.interrupted:
             return 1
-        if self.mode == "apply":
+        if self.mode in ("apply", "rollback"):
             return 0 if outcomes <= {IN_DESIRED_STATE, *DONE} else 1
         return 2 if outcomes & {*PLANNED, UNKNOWN} else 0

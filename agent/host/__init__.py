@@ -40,7 +40,8 @@ class Host:
     what this run has already carried out and nothing on the host can tell; `notes` are for the user to read at the
     end of the run; `clock` gives the time in seconds since the epoch.
 
-    `declared` are all resources of the site, also those that this run leaves out. `confirm_within` are the seconds that
+    `declared` are all resources of the site, also those that this run leaves out; `leaving` are those that it undoes.
+    `confirm_within` are the seconds that
     new firewall rules stay unless somebody confirms them; `namespace` is the path of the network namespace whose
     firewall is meant, where that is not the agent's own.
     """
@@ -55,6 +56,7 @@ class Host:
     notes: list[str] = field(default_factory=list)
     files: Files = field(default_factory=Files)
     declared: Sequence[Any] = ()
+    leaving: Sequence[Any] = ()
     confirm_within: float | None = None
     namespace: str | None = None
 

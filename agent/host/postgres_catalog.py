@@ -167,6 +167,19 @@ LEFT JOIN pg_roles g ON g.oid = x.grantee
 WHERE d.defaclobjtype = 'r' AND d.defaclrole = current_user::regrole AND x.grantee <> d.defaclrole ORDER BY 1, 2
 """
 
+_REFERRING = """
+SELECT n.nspname::text, c.relname::text, k.conname::text FROM pg_constraint k
+JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class t ON t.oid = k.confrelid JOIN pg_namespace m ON m.oid = t.relnamespace
+WHERE k.contype = 'f' AND m.nspname = %s AND t.relname = %s AND c.oid <> t.oid ORDER BY 1, 2, 3
+"""
+
+
+def read_referring(session: Session, name: TableName) -> list[tuple[TableName, str]]:
+    """The foreign keys of other tables that refer to a table: whose each is, and what it is called."""
+    rows = session.rows(_REFERRING, (name.schema, name.table))
+    return [(TableName(name.database, schema, table), key) for schema, table, key in rows]
+
 
 def read_usage(session: Session, pairs: Iterable[Key]) -> set[Key]:
     """Those of these pairs of schema and role where the role may use the schema; with "" as role, where it exists."""
@@ -205,6 +218,7 @@ __all__ = [
     "read_born_with",
     "read_idle_usage",
     "read_locked",
+    "read_referring",
     "read_tables",
     "read_usage",
 ]

@@ -18,13 +18,15 @@ from typing import Any
 from agent.errors import JournalError
 from agent.journal.backups import Backups
 from agent.journal.database import Database
-from agent.journal.values import Digests, blobs_in, kept, put_together, shown, veiled
+from agent.journal.rolling import Memory, Rolling
+from agent.journal.values import Digests, blobs_in, kept, put_together, secrets_in, shown, veiled
 from agent.resource import AttributeChange, State
 
 __all__ = ["Intent", "Journal", "Memory", "shown", "veiled"]
 
 _KEPT_RUNS = 400
 _DIFF_LIMIT = 64 * 1024
+_KNOWN = "site <> '' AND last_set IS NOT NULL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +44,6 @@ class Intent:
     owes: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What is remembered of a resource: who declared it where and how, as JSON, and what it was last set to."""
-
-    site: str
-    source: str
-    kind: str
-    declared: str
-    on_removal: str
-    last_set: str
-
-
 class Journal:
     """The journal and the backups in one root-only folder."""
 
@@ -64,6 +54,7 @@ class Journal:
             self.backups.make_folder()
         self._digests = Digests(folder / "key", write=write)
         self._db = Database(folder / "journal.sqlite", write=write)
+        self.rolling = Rolling(self._db)
 
     @classmethod
     def to_read(cls, folder: Path) -> Journal | None:
@@ -121,6 +112,7 @@ class Journal:
             (_KEPT_RUNS, _KEPT_RUNS),
         ).rowcount
         if gone and self._db.write("DELETE FROM change WHERE run NOT IN (SELECT id FROM run)").rowcount:
+            self._db.write("DELETE FROM resource WHERE site = '' AND id NOT IN (SELECT resource FROM change)")
             texts = self._db.rows("SELECT before FROM change UNION SELECT original FROM resource")
             self.backups.drop_all_but(set().union(*(blobs_in(text) for (text,) in texts)))
 
@@ -174,6 +166,10 @@ class Journal:
             (outcome, duration, error and error.encode("utf-8", "backslashreplace").decode(), number),
         )
 
+    def secrets_of(self, text: str | None) -> set[str]:
+        """The attributes of a state that was kept whose values were secret, and so were not."""
+        return secrets_in(text)
+
     def state_before(self, text: str | None) -> State | None:
         """A state that the journal kept, with its contents from the backups. Secrets are missing in it."""
         return put_together(text, self.backups)
@@ -208,12 +204,12 @@ class Journal:
 
     def last_set(self, id: str) -> dict[str, Any] | None:
         """The state that a resource was last set to or found in, as `comparable` gives it; None if never."""
-        rows = self._db.rows("SELECT last_set FROM resource WHERE id = ? AND last_set IS NOT NULL", (id,))
+        rows = self._db.rows(f"SELECT last_set FROM resource WHERE id = ? AND {_KNOWN}", (id,))
         return (json.loads(rows[0][0]) or {}) if rows else None
 
     def was_set_to(self, id: str, state: State | None) -> bool | None:
         """Whether this is the state it was last set to; None where it was never set."""
-        rows = self._db.rows("SELECT last_set FROM resource WHERE id = ? AND last_set IS NOT NULL", (id,))
+        rows = self._db.rows(f"SELECT last_set FROM resource WHERE id = ? AND {_KNOWN}", (id,))
         return bool(rows[0][0] == self.comparable(state)) if rows else None
 
     def comparable(self, state: State | None) -> str:
@@ -227,6 +223,8 @@ class Journal:
             " AND id > coalesce((SELECT value FROM meta WHERE key = ?), 0) ORDER BY id LIMIT 1",
             (id, f"undone:{id}"),
         )
+        self._db.write("DELETE FROM resource WHERE id = ? AND site = ''", (id,))
+        self._db.write("DELETE FROM meta WHERE key = ?", (f"held:{id}",))
         self._db.write(
             "INSERT INTO resource (id, site, source, kind, declared, on_removal, last_set, original)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET site = excluded.site,"
@@ -255,11 +253,15 @@ class Journal:
         self._db.write("UPDATE resource SET told = 1 WHERE id = ?", (id,))
 
     def forget(self, id: str) -> None:
-        """A resource that was undone: should it be declared again, its history begins anew."""
+        """A resource that was undone: should it be declared again, its history begins anew.
+
+        It belongs to no site any more; how it was declared is kept for a rollback.
+        """
         self._db.write(
             "INSERT OR REPLACE INTO meta SELECT ?, max(id) FROM change WHERE resource = ?", (f"undone:{id}", id)
         )
-        self._db.write("DELETE FROM resource WHERE id = ?", (id,))
+        self._db.write("UPDATE resource SET site = '', original = NULL, told = 1, last_set = NULL WHERE id = ?", (id,))
+        self._db.write("DELETE FROM meta WHERE key = ?", (f"held:{id}",))
 
     def meta(self, key: str) -> str | None:
         """A note of the engine's own."""

@@ -106,6 +106,12 @@ def put_together(text: str | None, backups: Backups) -> State | None:
     return found
 
 
+def secrets_in(text: str | None) -> set[str]:
+    """The attributes of a kept state, as JSON, whose values were secret."""
+    plain = json.loads(text) if text else None
+    return {name for name, value in plain.items() if value == {"sensitive": True}} if isinstance(plain, dict) else set()
+
+
 def blobs_in(text: str | None) -> set[str]:
     """The names of the backups that a kept state, as JSON, refers to."""
     plain = json.loads(text) if text else None

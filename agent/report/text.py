@@ -151,7 +151,7 @@ def summary_line(report: Report) -> str:
         words.append(f"{outside[SKIPPED]} to do by hand")
     if outside[UNKNOWN]:
         words.append(f"{outside[UNKNOWN]} could not be asked")
-    changed = ", ".join(words) or ("nothing to change" if report.mode != "apply" else "nothing changed")
+    changed = ", ".join(words) or ("nothing changed" if report.mode in ("apply", "rollback") else "nothing to change")
     return f"{changed}; {counts.get(IN_DESIRED_STATE, 0)} in desired state ({report.duration:.2f} s)"
 
 
@@ -170,5 +170,5 @@ def closing_lines(report: Report) -> Iterator[str]:
     yield from (f"note: {_in_line(note)}" for note in report.notes)
     if report.interrupted:
         undone = sum(step.outcome == SKIPPED and not step.outside for step in report.steps)
-        yield f"interrupted: {undone} left undone; run `agent apply` again to go on"
+        yield f"interrupted: {undone} left undone; run `agent {report.mode}` again to go on"
     yield summary_line(report)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from agent.errors import ResourceError
+from agent.errors import Degraded, ResourceError
 from agent.fields import Doc, Parsed
 from agent.host import Host
 from agent.host.aptrequest import Request, plain_request
@@ -227,10 +227,19 @@ class Apt(Resource, Prefetching, Groupable, Undoable):
         for error in self.apply_group(host, [(self, change)]).values():
             raise error
 
+    def cannot_undo(self, host: Host, before: State | None) -> str:
+        if self.ensure == "purged" and before:
+            return "the configuration that was purged is lost"
+        was = {name: str((before or {}).get(name, "")) for name in self.names}
+        known = {name: version for name, version in was.items() if version[:1].isdigit()}
+        packages = {name: host.dpkg.package(name) for name in known}
+        new = [name for name, package in packages.items() if package is None or package.version != known[name]]
+        return f"{', '.join(new)} stays in its new version" if new else ""
+
     def undo(self, host: Host, before: State | None) -> None:
         """Remove what was not there, put back what was, and the hold; a version stays what it has become.
 
-        Raises ResourceError for what cannot be put back.
+        Raises Degraded for what cannot be put back.
         """
         dpkg, was = host.dpkg, before or {}
         new = [name for name in self.names if name not in was and not dpkg.is_gone(name)]
@@ -241,11 +250,8 @@ class Apt(Resource, Prefetching, Groupable, Undoable):
             steps.append(plain_request(dpkg, self.id, old, remove=False, hold=hold))
         for error in _carried_out(host, steps).values():
             raise error
-        if self.ensure == "purged":
-            raise ResourceError("the configuration that was purged is lost")
-        packages = [(was[name], host.dpkg.package(name)) for name in old]
-        if changed := [p.name for version, p in packages if p and version[:1].isdigit() and p.version != version]:
-            raise ResourceError(f"{', '.join(changed)} stays in its new version")
+        if left := self.cannot_undo(host, before):
+            raise Degraded(left, changed=True)
 
 
 def _carried_out(host: Host, requests: Sequence[Request]) -> dict[str, Exception]:

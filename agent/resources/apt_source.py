@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from agent.errors import ResourceError
 from agent.fields import AbsolutePath, Doc
@@ -141,14 +141,17 @@ class AptSource(Resource, Undoable):
     def _write(self, host: Host, state: State) -> None:
         host.files.replace(self.path, state["content"], mode=state["mode"], owner=state["owner"], group=state["group"])
 
+    def cannot_undo(self, host: Host, before: State | None) -> str:  # noqa: ARG002
+        if before is not None and not isinstance(before.get("content"), bytes):
+            raise ResourceError(f"what {self.path} held before was not kept")
+        return ""
+
     def undo(self, host: Host, before: State | None) -> None:
-        content: Any = (before or {}).get("content")
+        self.cannot_undo(host, before)
         if before is None:
             host.files.remove(self.path)
-        elif isinstance(content, bytes):
-            self._write(host, before)
         else:
-            raise ResourceError(f"what {self.path} held before was not kept")
+            self._write(host, before)
         host.done.add(LISTS_STALE)
 
     def paths(self) -> Iterable[str]:

@@ -143,13 +143,20 @@ class Block(Resource, Undoable):
             text = drop(file["content"], self.label)
             host.files.replace(self.path, text, mode=file["mode"], links=self.links)
 
+    def cannot_undo(self, host: Host, before: State | None) -> str:  # noqa: ARG002
+        if before is not None and not isinstance(before.get("content"), bytes | Secret):
+            raise ResourceError(f"what the block {self.label} in {self.path} held before was not kept")
+        return ""
+
     def undo(self, host: Host, before: State | None) -> None:
+        self.cannot_undo(host, before)
         if before is None:
             self._remove(host)
-        elif isinstance(before.get("content"), bytes):
-            self._put(host, before["content"], before["comment"])
         else:
-            raise ResourceError(f"what the block {self.label} in {self.path} held before was not kept")
+            content: Any = before["content"]
+            if isinstance(content, Secret):
+                content = content.reveal()
+            self._put(host, content, before["comment"])
 
     def paths(self) -> Iterable[str]:
         return (self.path,)

@@ -45,6 +45,8 @@ class Certificate(Resource, Undoable):
     """
 
     kind: ClassVar[str] = "certificate"
+    not_undone: ClassVar[tuple[str, ...]] = ("renewal", "paths")
+    undone_whole: ClassVar[bool] = True
     looks_every: ClassVar[str] = "6h"
     example: ClassVar[str] = (
         '[certificate.mail]\nprovider = "selfsigned"\ndomains = ["mail.example.net", "example.net"]\ngroup = "mail"\n'
@@ -227,12 +229,16 @@ class Certificate(Resource, Undoable):
             ) from None
         store.put(pair, self.directory_url, self._access)
 
+    def cannot_undo(self, host: Host, before: State | None) -> str:  # noqa: ARG002
+        if before is not None and ("version" not in before or before["pair"] != _SOUND):
+            raise ResourceError("what was there before was no certificate of the agent's, and was not kept")
+        return ""
+
     def undo(self, host: Host, before: State | None) -> None:
+        self.cannot_undo(host, before)
         store = self._store(host)
         if before is None:
             store.remove()
-        elif "version" not in before or before["pair"] != _SOUND:
-            raise ResourceError("what was there before was no certificate of the agent's, and was not kept")
         else:
             store.switch(before["version"])
             store.set_access(before["version"], Access(*(before[name] for name in _ACCESS)))

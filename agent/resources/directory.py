@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from agent.errors import ResourceError
+from agent.errors import Degraded, ResourceError
 from agent.fields import AbsolutePath, AccountName, Doc, Internal, Mode
 from agent.host import Host
 from agent.host.tree import Purge
@@ -118,20 +118,27 @@ class Directory(Resource, Undoable):
             )
         host.files.remove_directory(self.name, self.links)
 
+    def cannot_undo(self, host: Host, before: State | None) -> str:
+        if before is None:
+            return ""
+        if before["type"] != "directory":
+            raise ResourceError(f"{self.name} was a {before['type']}, which was not kept")
+        lost = [name for name in before.get("unmanaged", ()) if not name.endswith("/")]
+        gone = [name for name in lost if host.files.read_entry(f"{self.name}/{name}", self.links) is None]
+        return f"what was purged from {self.name} was not kept: {', '.join(gone)}" if gone else ""
+
     def undo(self, host: Host, before: State | None) -> None:
         if before is None:
             if host.files.read_entry(self.name, self.links) is not None:
                 self._remove(host)
             return
-        if before["type"] != "directory":
-            raise ResourceError(f"{self.name} was a {before['type']}, which was not kept")
+        left = self.cannot_undo(host, before)
         if host.files.read_entry(self.name, self.links) is None:
             self._make(host, before["mode"], before["owner"], before["group"])
         else:
             self._set(host, before["mode"], before["owner"], before["group"])
-        lost = [name for name in before.get("unmanaged", ()) if not name.endswith("/")]
-        if lost:
-            raise ResourceError(f"what was purged from {self.name} was not kept", detail="\n".join(lost))
+        if left:
+            raise Degraded(left, changed=True)
 
     def watched(self) -> Iterable[Source]:
         return [At(self.name), *[Below(self.name)] * self.purge]

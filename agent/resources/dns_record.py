@@ -262,6 +262,11 @@ class DnsRecord(Resource, Prefetching, Manual, Undoable):
         given = {name: text.reveal() if isinstance(text, SecretText) else text for name, text in self.key.items()}
         return Key(given["name"], given.get("algorithm", ALGORITHMS[2]), given["secret"])
 
+    def cannot_undo(self, host: Host, before: State | None) -> str:  # noqa: ARG002
+        if self.provider == "manual":
+            raise ResourceError(f"{self.name} is kept by hand")
+        return ""
+
     def undo(self, host: Host, before: State | None) -> None:
         if before is None:
             self._put(host, [], None)

@@ -131,6 +131,11 @@ class File(Resource, Undoable):
             self.name, content, mode=mode, owner=self.owner, group=self.group, links=self.links, validate=validate
         )
 
+    def cannot_undo(self, host: Host, before: State | None) -> str:  # noqa: ARG002
+        if before is not None and before["type"] != "link" and not isinstance(before.get("content"), bytes | Secret):
+            raise ResourceError(f"what {self.name} held before was not kept")
+        return ""
+
     def undo(self, host: Host, before: State | None) -> None:
         if before is None:
             host.files.remove(self.name, self.links)
@@ -139,11 +144,13 @@ class File(Resource, Undoable):
             host.files.remove(self.name, self.links)
             host.files.make_link(self.name, before["target"], self.links)
             return
-        if not isinstance(before.get("content"), bytes):
-            raise ResourceError(f"what {self.name} held before was not kept")
+        self.cannot_undo(host, before)
+        content: Any = before["content"]
+        if isinstance(content, Secret):
+            content = content.reveal()
         host.files.replace(
             self.name,
-            before["content"],
+            content,
             mode=before["mode"],
             owner=before["owner"],
             group=before["group"],

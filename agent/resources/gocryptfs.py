@@ -222,6 +222,9 @@ class Gocryptfs(Resource, Undoable):
         if mount is not None:
             host.mounts.unmount(self._place, lazily=not answers(self._place))
 
+    def cannot_undo(self, host: Host, before: State | None) -> str:  # noqa: ARG002
+        return "the cipher directory and all it holds stay" if before is None else ""
+
     def undo(self, host: Host, before: State | None) -> None:
         """Mount it as it was, or unmount it; the cipher directory stays."""
         if before is not None and before["mount"] == "mounted":

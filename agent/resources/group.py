@@ -69,6 +69,10 @@ class Group(Resource, Undoable):
             )
         host.accounts.change(["groupdel", self.name])
 
+    def cannot_undo(self, host: Host, before: State | None) -> str:
+        is_there = self.name in host.accounts.groups
+        return "" if before is None or is_there else "its members were not kept"
+
     def undo(self, host: Host, before: State | None) -> None:
         now = host.accounts.groups.get(self.name)
         if before is None:

@@ -73,6 +73,8 @@ class Iptables(Resource, Prefetching, Groupable, Undoable):
     """
 
     kind: ClassVar[str] = "iptables"
+    not_undone: ClassVar[tuple[str, ...]] = ("elsewhere", "boot", "jump", "order", "foreign")
+    undone_whole: ClassVar[bool] = True
     example: ClassVar[str] = (
         '[iptables.base]\nchain = "INPUT"\norder = -10\npolicy = "DROP"\nrules = [\n'
         '    "-i lo -j ACCEPT",\n    "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",\n'

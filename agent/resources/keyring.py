@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from agent.errors import NotPermitted, ResourceError
+from agent.errors import Degraded, NotPermitted, ResourceError
 from agent.fields import AbsolutePath, AccountName, Doc, Duration, Parsed, seconds
 from agent.host import Host, gnupg
 from agent.host.keytable import Wanted, complaint, key_table, resolved, unusable
@@ -32,6 +32,7 @@ class Keyring(Resource, Undoable):
     """
 
     kind: ClassVar[str] = "keyring"
+    not_undone: ClassVar[tuple[str, ...]] = ("exposed",)
     looks_every: ClassVar[str] = "6h"
     files_beside: ClassVar[tuple[str, ...]] = ("keys.file",)
     example: ClassVar[str] = (
@@ -207,15 +208,29 @@ class Keyring(Resource, Undoable):
 
     # Undoing
 
+    def cannot_undo(self, host: Host, before: State | None) -> str:
+        if host.files.read_entry(self.name, self.links) is None:
+            return ""
+        present, left = host.gnupg.keys(self.name), []
+        if private := self._private(host, self._added(before, present)):
+            left.append(f"private keys are never removed: {', '.join(private)} stay in {self.name}")
+        if lost := sorted(set((before or {}).get("undeclared", ())) - present.keys()):
+            left.append(f"keys that were removed from {self.name} were not kept: {', '.join(lost)}")
+        return "; ".join(left)
+
+    def _added(self, before: State | None, present: Mapping[str, Key]) -> set[str]:
+        """The declared keys that are there, and were not before."""
+        declared = (each for each in resolved(self.keys) if each.attribute not in (before or {}))
+        return {each.fingerprint for each in declared} & present.keys()
+
     def undo(self, host: Host, before: State | None) -> None:
         """Remove the keys that were added, and the home where it was made and nothing else came into it."""
         if host.files.read_entry(self.name, self.links) is None:
             return
         known, owner = before or {}, self._owner(host)
-        present = host.gnupg.keys(self.name)
-        added = {each.fingerprint for each in resolved(self.keys) if each.attribute not in known} & present.keys()
-        private = self._private(host, added)
-        gnupg.delete_keys(self.name, owner, added - set(private))
+        left = self.cannot_undo(host, before)
+        added = self._added(before, host.gnupg.keys(self.name))
+        gnupg.delete_keys(self.name, owner, added.difference(self._private(host, added)))
         host.forget()
         present = host.gnupg.keys(self.name)
         if before is None:
@@ -226,10 +241,8 @@ class Keyring(Resource, Undoable):
             gnupg.set_trust(self.name, owner, {one: level for one, level in trust.items() if one in present})
             host.files.set_attributes(self.name, mode=known["mode"], owner=known["owner"], links=self.links)
         host.forget()
-        if private:
-            raise ResourceError(f"private keys are never removed: {', '.join(private)} stay in {self.name}")
-        if lost := sorted(set(known.get("undeclared", ())) - present.keys()):
-            raise ResourceError(f"keys that were removed from {self.name} were not kept: {', '.join(lost)}")
+        if left:
+            raise Degraded(left, changed=True)
 
     def summary(self, host: Host, change: Change) -> str:  # noqa: ARG002
         wrong = [each for each in resolved(self.keys) if each.problem]

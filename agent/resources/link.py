@@ -59,6 +59,11 @@ class Link(Resource, Undoable):
             hint = f"move it away; a {found} is never removed for a link"
             raise ResourceError(f"{self.name} is a {found}, not a link", hint=hint)
 
+    def cannot_undo(self, host: Host, before: State | None) -> str:  # noqa: ARG002
+        if before is not None:
+            self._refuse_other(before["type"])
+        return ""
+
     def undo(self, host: Host, before: State | None) -> None:
         now = host.files.read_entry(self.name, self.links)
         if now is not None:

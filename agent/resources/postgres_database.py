@@ -176,13 +176,18 @@ class PostgresDatabase(Resource, Undoable):
             )
         server.main.run(f"DROP DATABASE {quote(self.name)}")
 
+    def cannot_undo(self, host: Host, before: State | None) -> str:
+        server = host.postgres.server(self.cluster)
+        if before is not None and self.name not in server.databases:
+            raise ResourceError(f"the database {self.name} was dropped; what it held was not kept")
+        return ""
+
     def undo(self, host: Host, before: State | None) -> None:
         server = host.postgres.server(self.cluster)
         entry = server.databases.get(self.name)
         if before is not None:
-            if entry is None:
-                raise ResourceError(f"the database {self.name} was dropped; what it held was not kept")
-            if before["owner"] != entry.owner:
+            self.cannot_undo(host, before)
+            if entry is not None and before["owner"] != entry.owner:
                 server.main.run(f"ALTER DATABASE {quote(self.name)} OWNER TO {quote(before['owner'])}")
         elif entry is not None:
             count = server.session(self.name).rows(_USER_TABLES)[0][0]

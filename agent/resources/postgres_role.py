@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from agent.errors import ResourceError
+from agent.errors import Degraded, ResourceError
 from agent.fields import Doc, Parsed
 from agent.host import Host
 from agent.host.postgres import Server
@@ -144,6 +144,10 @@ class PostgresRole(Resource, Undoable):
         if "password" in values:
             yield f"ALTER ROLE {quote(self.name)} PASSWORD {password}"
 
+    def cannot_undo(self, host: Host, before: State | None) -> str:
+        is_there = self.name in host.postgres.server(self.cluster).roles
+        return "" if before is None or is_there else f"the password of the role {self.name} was not kept"
+
     def undo(self, host: Host, before: State | None) -> None:
         server = host.postgres.server(self.cluster)
         entry = server.roles.get(self.name)
@@ -152,9 +156,10 @@ class PostgresRole(Resource, Undoable):
                 self._carry_out(server, [f"DROP ROLE {quote(self.name)}"])
             return
         kept = {key: value for key, value in before.items() if key != "password"}
+        left = self.cannot_undo(host, before)
         self._carry_out(server, list(self._bringing(server, entry, kept, "")))
-        if entry is None:
-            raise ResourceError(f"the role {self.name} is there again, but its password was not kept")
+        if left:
+            raise Degraded(left, changed=True)
 
     def watched(self) -> Iterable[Source]:
         return [Catalog(self.cluster)]

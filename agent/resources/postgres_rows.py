@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from agent.errors import ResourceError
+from agent.errors import Degraded, ResourceError
 from agent.fields import Doc, Parsed
 from agent.host import Host
 from agent.host.postgres_names import TableName, cluster_name, one_name, rows_name
@@ -197,10 +197,15 @@ class PostgresRows(Resource, Undoable):
             for statement in statements:
                 statement.rows(session, hidden=bool(self.hidden))
 
-    def undo(self, host: Host, before: State | None) -> None:
-        """Put the rows back that were changed, and delete those that were added."""
+    def cannot_undo(self, host: Host, before: State | None) -> str:  # noqa: ARG002
         if not self.rows and not self.exclusive:
             raise ResourceError(f"the rows of {self.name} held secrets, so it is not known any more which they were")
+        lost = (before or {}).get(_OTHERS)
+        return f"{len(lost)} rows of {self.name} that were not declared were deleted, and not kept" if lost else ""
+
+    def undo(self, host: Host, before: State | None) -> None:
+        """Put the rows back that were changed, and delete those that were added."""
+        left = self.cannot_undo(host, before)
         reading = self._reading(host)
         upsert, statements = self._upsert(reading), []
         for each in reading.rows:
@@ -213,8 +218,8 @@ class PostgresRows(Resource, Undoable):
             elif old:
                 statements.append(upsert.update(each.desired, old))
         self._carry_out(host, statements)
-        if lost := (before or {}).get(_OTHERS):
-            raise ResourceError(f"{len(lost)} rows of {self.name} that were not declared were deleted, and not kept")
+        if left:
+            raise Degraded(left, changed=True)
 
     def watched(self) -> Iterable[Source]:
         rows = Catalog(self.cluster, self.table.database, (self.table.schema, self.table.table))

@@ -11,7 +11,7 @@ from agent.errors import ResourceError
 from agent.fields import Doc, Parsed
 from agent.host import Host
 from agent.host.postgres_alter import TableState, index_key, table_statements
-from agent.host.postgres_catalog import read_idle_usage
+from agent.host.postgres_catalog import read_idle_usage, read_referring
 from agent.host.postgres_change import carry_out, planned_refusals
 from agent.host.postgres_names import PUBLIC, TableName, cluster_name, one_name, quote, table_name
 from agent.host.postgres_needs import server_requirements
@@ -38,6 +38,7 @@ class PostgresTable(Resource, Prefetching, Undoable):
     """
 
     kind: ClassVar[str] = "postgres_table"
+    undone_whole: ClassVar[bool] = True
     looks_every: ClassVar[str] = "5m"
     example: ClassVar[str] = (
         '[postgres_table."mail.public.accounts"]\nprimary_key = ["id"]\n'
@@ -218,16 +219,27 @@ class PostgresTable(Resource, Prefetching, Undoable):
         keys = dict.fromkeys(key for foreign in spec.foreign_keys() for key in spec.candidates(foreign))
         return [TableName(self.table.database, *key) for key in keys]
 
-    def undo(self, host: Host, before: State | None) -> None:
-        """Put it back, as far as nothing that was stored since is lost. A schema that was made for it stays."""
+    def cannot_undo(self, host: Host, before: State | None) -> str:
         now = self.read(host)
         if now is None and before is not None:
             raise ResourceError(f"the table {self.name} was dropped; its rows were not kept")
         gone = [name for name in (before or {}).get("columns", {}) if name not in (now or {}).get("columns", {})]
         if gone:
             raise ResourceError(f"{', '.join(gone)} of {self.name} was dropped; what it held was not kept")
-        statements = self._statements(host, now, before)
+        return ""
+
+    def undo(self, host: Host, before: State | None) -> None:
+        """Put it back, as far as nothing that was stored since is lost. A schema that was made for it stays."""
+        self.cannot_undo(host, before)
         session = self._tables(host).session
+        statements = self._statements(host, self.read(host), before)
+        if before is None:
+            # Tables of a circle refer to one another; those that go as well need not do so any longer.
+            leaving = {each.table for each in host.leaving if each.kind == self.kind and each.id != self.id}
+            keys = [(name, key) for name, key in read_referring(session, self.table) if name in leaving]
+            statements[-1:-1] = [
+                Statement(f"ALTER TABLE {name.sql} DROP CONSTRAINT {quote(key)}") for name, key in keys
+            ]
         if before is None:
             idle = read_idle_usage(session, self.table, self.spec.users)
             statements += [

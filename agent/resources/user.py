@@ -143,6 +143,10 @@ class User(Resource, Undoable):
             f"the user {self.name} has no password that could be unlocked", hint=f"set one first: passwd {self.name}"
         )
 
+    def cannot_undo(self, host: Host, before: State | None) -> str:
+        is_there = self.name in host.accounts.users
+        return "" if before is None or is_there else "its password was not kept"
+
     def undo(self, host: Host, before: State | None) -> None:
         now = self.read(host)
         if before is None:

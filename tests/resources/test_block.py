@@ -242,7 +242,7 @@ class TestSecrets:
         assert "canary" not in repr([change, state, one.desired(host)])
         assert one.text_of(state) is None
         with pytest.raises(ResourceError, match="not kept"):
-            one.undo(host, state)
+            one.undo(host, {"comment": "#"})
 
 
 PIECES = [b"a", b"b\xff", b"", b"# c", b"\r", b"x\r", b"\xef\xbb\xbf", BEGIN.replace("one", "two").strip().encode(),
