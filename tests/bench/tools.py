@@ -71,7 +71,7 @@ class Tool:
 
 
 class StateAgent(Tool):
-    """This project, installed as packaging/install does."""
+    """This project, from its package."""
 
     def version(self) -> Sequence[str]:
         return ["agent", "--version"]

@@ -1,17 +1,41 @@
-"""A disposable host with state-agent installed in it, as seen from outside."""
+"""A disposable host with the Debian package of this checkout installed in it, as seen from outside."""
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
+import shutil
 import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 TOOL = str(ROOT / "packaging" / "host")
 CHECKOUT = "/opt/state-agent"
-"""Where a host has its copy of this checkout."""
+"""Where `checkout` puts a copy of this checkout."""
+BUILT = Path(os.environ.get("STATE_AGENT_HOST_CACHE", "/var/cache/state-agent-host"), "built")
+"""Packages that were built, by what they were built from; kept for a day."""
+SOURCES = (
+    "agent",
+    "docs",
+    "packaging",
+    "states",
+    "CHANGELOG.md",
+    "LICENSE",
+    "README.md",
+    "pyproject.toml",
+    "site.toml",
+)
+"""What the package is made from."""
+APT = "DEBIAN_FRONTEND=noninteractive apt-get -q -y"
+DAY = 86400
 
 Done = subprocess.CompletedProcess[str]
 
@@ -21,22 +45,95 @@ def machine(*words: str, stdin: str | None = None, timeout: float = 300) -> Done
     return subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
 
 
+def must(*words: str, timeout: float = 300) -> str:
+    """What a program of the machine writes to stdout; fails with what it said."""
+    done = machine(*words, timeout=timeout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Alone among all sessions."""
+    BUILT.mkdir(parents=True, exist_ok=True)
+    with (BUILT / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@cache
+def package() -> Path:
+    """The Debian package of this checkout; built when there is none yet of the same content."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder, "checkout")  # a copy, which nobody edits between its digest and the build
+        (tree / "tests").mkdir(parents=True)  # needed in the source package alone
+        for each in SOURCES:
+            copy_of(ROOT / each, tree / each)
+        place = BUILT / digest(tree)
+        with locked("package"):
+            if not place.is_dir():
+                forget_old()
+                must(str(tree / "packaging" / "build"), f"{folder}/built", timeout=900)
+                shutil.copytree(f"{folder}/built", f"{place}.new", dirs_exist_ok=True)
+                Path(f"{place}.new").rename(place)
+    return next(place.glob("*.deb"))
+
+
+def copy_of(source: Path, target: Path) -> None:
+    """Copy a file or folder without what is made from the rest."""
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "bench", "dist", "reference"))
+    else:
+        shutil.copy(source, target)
+
+
+def digest(tree: Path) -> str:
+    """Of all files: names, contents, and whether they are programs."""
+    found = hashlib.sha256()
+    for path in sorted(tree.rglob("*")):
+        if path.is_file():
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            found.update(f"{path.relative_to(tree)} {os.access(path, os.X_OK)} {content}\n".encode())
+    return found.hexdigest()[:16]
+
+
+def forget_old() -> None:
+    """Remove packages of yesterday's checkouts."""
+    for path in BUILT.iterdir():
+        if path.is_dir() and path.stat().st_mtime < time.time() - DAY:
+            shutil.rmtree(path)
+
+
 class Installed:
-    """A host that state-agent was installed in by `packaging/install`."""
+    """A host that the package was installed in."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.tool("up", name, "--owner", str(os.getpid()))
+        self._boot()
         self.address = self.tool("address", name)
+        self.tool("copy", name, str(package()), "/root/state-agent.deb")
+        self.install("/root/state-agent.deb")
+
+    def _boot(self) -> None:
+        """Boot a host that has all that the package needs: from a snapshot, which the first one leaves."""
+        needs = must("dpkg-deb", "--field", str(package()), "Depends")
+        label = f"libraries-{hashlib.sha256(needs.encode()).hexdigest()[:12]}"
+        up = (TOOL, "up", self.name, "--owner", str(os.getpid()))
+        with locked("libraries"):
+            if machine(*up, "--from", label).returncode:
+                must(*up)
+                self.sh(f"{APT} update; {APT} --no-install-recommends satisfy '{needs}'")
+                self.tool("snapshot", self.name, label)
+        self.sh(f'[ -z "$(find /var/lib/apt/lists -maxdepth 0 -mtime +0)" ] || {APT} update')
+
+    def checkout(self) -> None:
+        """Copy this checkout to where it stands in the host."""
         parts = ("agent", "packaging", "states", "tests", "docs", "site.toml", "pyproject.toml", "README.md")
-        self.tool("copy", name, *(str(ROOT / part) for part in parts), f"{CHECKOUT}/")
-        self.installation = self.run(f"{CHECKOUT}/packaging/install", "--minimal").stdout
+        self.tool("copy", self.name, *(str(ROOT / part) for part in parts), f"{CHECKOUT}/")
 
     def tool(self, *words: str) -> str:
         """A command of `packaging/host`; fails with what it said."""
-        done = machine(TOOL, *words)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout.strip()
+        return must(TOOL, *words)
 
     def run(
         self, *command: str, user: str = "root", stdin: str | None = None, status: int | None = 0, timeout: float = 300
@@ -64,10 +161,8 @@ class Installed:
         self.run("sh", "-ec", 'mkdir -p "$(dirname "$0")"; cat > "$0"', path, stdin=text)
 
     def install(self, *packages: str) -> None:
-        """Install packages for the tests' own use."""
-        self.sh(
-            f"export DEBIAN_FRONTEND=noninteractive; apt-get -q -y --no-install-recommends install {' '.join(packages)}"
-        )
+        """Install packages."""
+        self.sh(f"{APT} --no-install-recommends install {' '.join(packages)}")
 
     def agent(self, *words: str, status: int | None = 0) -> Done:
         """Run `agent`."""

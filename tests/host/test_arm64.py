@@ -10,10 +10,9 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from installed import ROOT, TOOL, Installed, machine
+from installed import ROOT, TOOL, Installed, machine, package
 
 HANDLER = (
     r":aarch64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
@@ -71,10 +70,8 @@ def arm() -> Iterator[Arm]:
         machine(TOOL, "down", name)
 
 
-def test_installed_and_a_small_site_applied(arm: Arm, tmp_path: Path) -> None:
-    done = machine(str(ROOT / "packaging/build"), str(tmp_path), timeout=900)
-    assert done.returncode == 0, done.stdout + done.stderr
-    arm.tool("copy", arm.name, done.stdout.strip(), "/arm64/root/state-agent.deb")
+def test_installed_and_a_small_site_applied(arm: Arm) -> None:
+    arm.tool("copy", arm.name, str(package()), "/arm64/root/state-agent.deb")
     arm.arm("dpkg", "--install", "/root/state-agent.deb")
     assert arm.arm("dpkg", "--print-architecture") == "arm64\n"
     arm.arm("agent", "init", "--domain", "example.net")

@@ -88,6 +88,9 @@ def test_install(host: Packaged) -> None:
     host.apt("--no-install-recommends", "install", "/root/older.deb")
     assert host.out("agent", "--version") == "agent 0.1.0"
     assert host.run("python3", "-c", "import agent", status=1).stderr.endswith("No module named 'agent'\n")
+    host.write("/opt/other/agent/__init__.py", "raise SystemExit('not this one')\n")
+    environ = ("env", "--chdir=/opt/other", "PYTHONPATH=/opt/other", "PYTHONHOME=/nowhere")
+    assert host.out(*environ, "agent", "--version") == "agent 0.1.0"
     assert host.out("systemctl", "is-enabled", "state-agent-firewall.service") == "enabled"
     for place in (
         "bash-completion/completions/agent",
