@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from odd_mail import odd
 from seal_tools import ENVIRON, Client, Owners, Service, Store, cipher, until
 
 pytestmark = pytest.mark.xdist_group("seal")
@@ -234,39 +235,6 @@ def _refuses(place: Place) -> bool:
     except OSError:
         return True
     return False
-
-
-def odd(seed: int) -> bytes:
-    """A message that somebody hostile or confused could send."""
-    rng = random.Random(seed)
-    ends = rng.choice([[b"\r\n"], [b"\n"], [b"\r\n", b"\n", b"\r"], [b"\r\n", b"\n.\r\n", b"\r\n..\r\n", b"\0\r\n"]])
-    names = [
-        b"Subject",
-        b"subject ",
-        b"From",
-        b"To",
-        b"Received",
-        b"Content-Type",
-        b"MIME-Version",
-        b"X\xff",
-        b"",
-        b":",
-    ]
-    values = [b"text/plain", b"multipart/mixed; boundary=b", b'text/plain; charset="', b"=?utf-8?b?4pyT?=", b"a@b"]
-    values += [b"\xe4\xf6", b"x" * 3000, b"\0", b"a\r b", b'multipart/signed; boundary="b', b"folded\r\n\tmore", b""]
-    head = [rng.choice(names) + b": " + rng.choice(values) + rng.choice(ends) for _ in range(rng.randrange(12))]
-    parts = [
-        b"--b\r\nContent-Type: text/html\r\n\r\n",
-        b"--b--",
-        b".",
-        b"..",
-        b"\0",
-        b"\xff" * 50,
-        b"From x",
-        rng.randbytes(200),
-    ]
-    body = [rng.choice(parts) + rng.choice(ends) for _ in range(rng.choice([0, 1, 10, 300]))]
-    return b"".join(head) + rng.choice([b"", b"\r\n", b"\n"]) + b"".join(body)
 
 
 def check(place: Place, client: Client, message: bytes) -> None:
