@@ -13,7 +13,7 @@ from agent.engine.follow import Followers
 from agent.engine.record import declared_text
 from agent.engine.step import FAILED, PLANNED, SKIPPED, Step, as_resource_error
 from agent.engine.undo import plan_undo
-from agent.errors import ResourceError
+from agent.errors import Missing, ResourceError
 from agent.graph import Entry
 from agent.journal import Journal
 from agent.resource import State, Undoable, differences
@@ -81,21 +81,27 @@ class BackPlan:
             _leave(step, f"a {resource.kind} cannot be put back: what it did stays")
             return
         try:
-            before, actual = changed.before(), resource.read(self._host)
-            target = changed.target(actual, before, whole=resource.undone_whole)
-            self.targets[step.id] = target
-            self._compare(step, changed, before, actual)
-        except FileNotFoundError:
+            before = changed.before()
+        except OSError:
             _leave(step, "cannot be put back: the backup of what it held is gone")
+            return
+        try:
+            self._compare(step, changed, before)
         except ResourceError as error:
             _leave(step, f"cannot be put back: {self._context.planner.hide(error.summary)}")
         except Exception as error:  # noqa: BLE001 - a bug in a kind, too, is its resource's
             self._context.planner.told(error)
             step.outcome, step.error = FAILED, str(as_resource_error(error))
 
-    def _compare(self, step: Step, changed: Changed, before: Before, actual: State | None) -> None:
+    def _compare(self, step: Step, changed: Changed, before: Before) -> None:
         resource: Any = step.entry.resource
-        target = self.targets[step.id]
+        comes = False
+        try:
+            actual = resource.read(self._host)
+        except Missing:  # as a unit, whose file this rollback may bring back first
+            actual, comes = None, True
+        target = changed.target(actual, before, whole=resource.undone_whole)
+        self.targets[step.id] = target
         lost = sorted(before.secrets & changed.touched) if actual is not None else []
         secret = f"{', '.join(lost)} was secret, and never kept" if lost else ""
         if not _differs(self._journal, actual, target, resource.not_undone):
@@ -104,8 +110,8 @@ class BackPlan:
             else:
                 step.cause = None
             return
-        edited = changed.edited(actual, resource.not_undone)
-        if edited and not self._force:
+        edited = [] if comes or self._force else changed.edited(actual, resource.not_undone)
+        if edited:
             step.outcome, step.cause = SKIPPED, None
             step.note = f"was changed by others since ({', '.join(edited)}), and is left alone without --force"
             return

@@ -145,7 +145,8 @@ class Rounds:
         else:
             self._calm.settled(step.id)
             if step.outcome in PLANNED and not step.outside and self._state.row(step.id) is None:
-                self._teller.warn(f'{step.id} drifted, and is only reported (drift = "report")')
+                why = 'drift = "report"' if step.cause == "drift" else step.note
+                self._teller.warn(f"{step.id} differs, and is only reported ({why})")
 
 
 def _is_quick(id: str) -> bool:
