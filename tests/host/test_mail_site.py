@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import ssl
 from collections.abc import Callable, Iterator
@@ -37,19 +38,21 @@ def people() -> Iterator[dict[str, Owner]]:
 
 @pytest.fixture(scope="module")
 def shipped() -> str:
-    """The site."""
+    """The site that `agent init` writes, which is the one that ships, and the values."""
     return (ROOT / "site.toml").read_text() + VALUES
 
 
 @pytest.fixture(scope="module")
 def mail(new_host: Callable[[str], Installed], shipped: str, people: dict[str, Owner]) -> Installed:
-    """A host that the site was applied to, with an account for everybody."""
+    """A host on the way that the README shows: the package, a first site, an account for everybody."""
     host = new_host("mail")
     host.install("dnsmasq-base")
     host.write("/etc/systemd/system/world.service", DNS)
     host.write("/etc/resolv.conf", "nameserver 127.0.0.1\n")
     host.sh("systemctl enable --now --quiet world")
-    host.write(SITE, shipped)
+    host.agent("init", "--domain", DOMAIN)
+    host.write(SITE, host.read(SITE) + VALUES)
+    assert host.read(SITE) == shipped
     assert host.agent("apply", "--check", status=2).stdout.startswith("+ file:/etc/mailname")
     told = host.agent("apply").stdout
     assert "a secret was generated into /etc/state-agent/secrets/mailstore; keep a copy of it elsewhere" in told
@@ -324,12 +327,40 @@ def test_the_journal_tells_what_was_done(mail: Installed) -> None:
     assert [(row["resource"], row["cause"]) for row in runs[0]["changes"]] == [("file:/etc/mailname", "drift")]
 
 
-@pytest.mark.parametrize("how", [[], ["--hard"]], ids=["soft", "hard"])
-def test_after_a_reboot_all_is_there(mail: Installed, ann: Owner, how: list[str]) -> None:
-    mail.tool("reboot", mail.name, *how)
+def test_after_a_power_cut_all_is_there(mail: Installed, ann: Owner) -> None:
+    mail.tool("reboot", mail.name, "--hard")
     assert outcomes(mail, "--check") == {}
-    assert bring(mail, f"after-reboot-{len(how)}", ann.address)["code"] == 250
-    arrived(mail, ann, f"after-reboot-{len(how)}")
+    assert bring(mail, "after-a-power-cut", ann.address)["code"] == 250
+    arrived(mail, ann, "after-a-power-cut")
+
+
+@pytest.fixture
+def resident(mail: Installed) -> Iterator[Installed]:
+    """The host, rebooted, with the resident agent in it, as the README ends."""
+    mail.sh("systemctl enable --quiet --now state-agent")
+    mail.tool("reboot", mail.name)
+    yield mail
+    mail.sh("systemctl disable --quiet --now state-agent")
+
+
+def test_after_a_reboot_the_resident_agent_keeps_it_so(resident: Installed, ann: Owner) -> None:
+    assert bring(resident, "after-a-reboot", ann.address)["code"] == 250
+    arrived(resident, ann, "after-a-reboot")
+    before = resident.read("/etc/postfix/main.cf")
+    resident.sh("sed -i 's|^mynetworks.*|mynetworks = 0.0.0.0/0|' /etc/postfix/main.cf")
+    journal = "journalctl --boot --no-pager --output=cat --unit=state-agent"
+    resident.sh(f"until {journal} | grep -q 'refreshed service:postfix'; do sleep 0.1; done", timeout=60)
+    assert resident.read("/etc/postfix/main.cf") == before
+    said = resident.sh(journal)
+    assert "Started state-agent.service - Keeps this host in its declared state." in said
+    assert (
+        "changed file:/etc/postfix/main.cf (drift)\nrefreshed service:postfix: reload (file:/etc/postfix/main.cf)"
+        in said
+    )
+    assert not re.search("fail|error|traceback", said, re.IGNORECASE), said
+    shown = resident.out("systemctl", "status", "--no-pager", "state-agent")
+    assert "Active: active (running)" in shown
+    assert re.search(r'Status: ".*\b\d+ in desired state; \d+ repair', shown), shown
 
 
 def test_without_the_mount_nothing_starts_and_nothing_is_written(mail: Installed) -> None:
@@ -370,8 +401,3 @@ class TestLeftOut:
         assert bring(mail, "to-a-user", f"carl@{DOMAIN}")["code"] == 250
         mail.sh("while ! grep -rq to-a-user /home/carl/Maildir/new; do sleep 0.1; done", timeout=30)
         assert "Connection refused" in mail.run("bash", "-c", ": < /dev/tcp/127.0.0.1/587", status=1).stderr
-
-
-def test_installing_again_changes_nothing_of_the_users(mail: Installed) -> None:
-    assert mail.run("/opt/state-agent/packaging/install", "--minimal").stdout.startswith("installed agent ")
-    assert mail.out("env", "PYTHONPATH=/opt", "PYTHONHOME=/nowhere", "--chdir=/opt/state-agent", "agent", "validate")
