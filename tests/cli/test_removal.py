@@ -17,6 +17,7 @@ def test_what_is_kept_is_said_once(site: SiteFolder) -> None:
         checked = site.run("apply", "--check")
         assert checked.code == 0
         assert f"file:{site.host}/a is no longer declared and was left alone (it was at site.toml:1)" in checked.out
+    assert "no longer declared" not in site.run("apply", "--quiet").text  # so it was not said yet
     first = site.run("apply")
     assert first.code == 0
     assert f"file:{site.host}/a is no longer declared" in first.out

@@ -217,6 +217,17 @@ def test_a_circle_of_tables_is_closed_by_the_last(pg: Pg, site: Site) -> None:  
         "postgres_table:mail.app.two": "added", "postgres_table:mail.app.one": "changed",
     }  # fmt: skip
     assert site.outcomes("apply", "--check", code=0) == {}
+    # The whole circle goes back, where nothing is stored in it.
+    pg.cluster.sql("TRUNCATE app.one, app.two, app.three", database="mail")
+    site.run("rollback", "1", "--yes", code=0)
+    assert pg.sql("SELECT 1 FROM pg_database WHERE datname = 'mail'") == []
+    site.outcomes("apply", code=0)
+    state = site.folder / "states/store/state.toml"
+    state.write_text(state.read_text().replace("cluster =", 'on_removal = "undo"\ncluster ='))
+    site.outcomes("apply", code=0)
+    state.write_text('[state]\nsummary = "nothing"\n[parameters.cluster]\ntype = "string"\n')
+    site.run("apply", code=0)
+    assert pg.sql("SELECT 1 FROM pg_database WHERE datname = 'mail'") == []
 
 
 def test_a_server_that_is_down_is_told_once_for_each(pg: Pg, site: Site) -> None:  # noqa: F811
