@@ -5,10 +5,11 @@ What Postfix 3.10 changes, whatever it is configured for, is this and nothing el
 - a line ends at LF: a bare one becomes CR LF; a CR anywhere else becomes a space (`cleanup_replace_stray_cr_lf`);
 - a first line that begins with `From ` becomes an X-Mailbox-Line field, where it comes by DATA;
 - Bcc, Content-Length, Resent-Bcc and Return-Path fields are dropped (`message_drop_headers`);
-- blanks before a field's colon go, and a field is cut after 60,000 bytes;
-- where something else follows the header than an empty line, it gets one.
+- blanks before a field's colon go, a field is cut after 60,000 bytes, and a line of the header at its first NUL;
+- where something else follows the header than an empty line, it gets one, and so does a message that comes by DATA and
+  begins with a blank; else what begins so belongs to the field before it, which is one that Postfix wrote.
 
-Amavis makes every NUL the bytes C0 80, and drops X-Spam fields that others wrote.
+Amavis makes every other NUL the bytes C0 80, and drops X-Spam fields that others wrote.
 """
 
 from __future__ import annotations
@@ -45,17 +46,17 @@ def header_and_body(message: bytes) -> tuple[list[bytes], bytes]:
 def as_it_comes(message: bytes, *, by_data: bool = True) -> tuple[list[bytes], bytes]:
     """The header fields and the body that arrive, of a message that was sent; which ends with CR LF."""
     lines = [line.removesuffix(b"\r").replace(b"\r", b" ") for line in message.split(b"\n")[:-1]]
-    lines = [line.replace(b"\0", b"\xc0\x80") for line in lines]
     if lines and by_data and re.match(rb">*From ", lines[0]):
         lines[0] = b"X-Mailbox-Line: " + lines[0]
     fields: list[bytes] = []
-    while lines and (_FIELD.match(lines[0]) or (fields and lines[0][:1] in (b" ", b"\t"))):
-        line = lines.pop(0)
-        if line[:1] in (b" ", b"\t"):
+    headless = by_data and message[:1] in (b" ", b"\t")
+    while lines and not headless and (_FIELD.match(lines[0]) or lines[0][:1] in (b" ", b"\t")):
+        line = lines.pop(0).partition(b"\0")[0]
+        if fields and line[:1] in (b" ", b"\t"):
             fields[-1] += b"\r\n" + line
         else:
             fields.append(_FIELD.sub(rb"\1:", line, count=1)[:60_000])
-    if lines and not lines[0]:
+    if lines and not lines[0] and not headless:
         lines.pop(0)
     kept = [field for field in fields if not _DROPPED.match(field)]
-    return kept, b"".join(line + b"\r\n" for line in lines)
+    return kept, b"".join(line.replace(b"\0", b"\xc0\x80") + b"\r\n" for line in lines)
