@@ -20,12 +20,14 @@ class At:
 class Below:
     """All that lies in this folder, at any depth unless not `deep`; with `names` only what one of these leads to.
 
-    `UNIT` as a name stands for `UNIT` itself and for what begins with `UNIT.`, such as `UNIT.d`.
+    `UNIT` as a name stands for `UNIT` itself and for what begins with `UNIT.`, such as `UNIT.d`. What one of the globs
+    `but` matches the last name of is none of it.
     """
 
     path: str
     names: tuple[str, ...] = ()
     deep: bool = True
+    but: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

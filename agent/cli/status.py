@@ -27,7 +27,7 @@ def status(targets: tuple[str, ...], common: Common) -> int:
     live = _from_resident(targets, common)
     if live is not None:
         _print_live(live, common)
-        return _exit_status(live["summary"])
+        return 1 if live["trouble"] else _exit_status(live["summary"])
     from agent.engine import Engine, Watcher
     from agent.report.progress import Progress
 
@@ -53,7 +53,7 @@ def _from_resident(targets: tuple[str, ...], common: Common) -> dict[str, Any] |
     if targets or common.debug:
         return None
     document = ask(common.places.run / "agent.sock", {"everything": common.as_json or common.verbose})
-    if document is None or document["site"] != str(common.site_path):
+    if document is None or document["site"] != str(common.site_path) or not document["last_full_check"]:
         return None
     document["site"] = common.shown_site
     return document
@@ -69,6 +69,7 @@ def _exit_status(summary: Mapping[str, int]) -> int:
 def _print_live(document: Mapping[str, Any], common: Common) -> None:
     from agent.report.history import moment, status_line
     from agent.report.json import dumps
+    from agent.report.text import visible
 
     if common.as_json:
         print(dumps(document))
@@ -76,7 +77,9 @@ def _print_live(document: Mapping[str, Any], common: Common) -> None:
         for row in document["resources"]:
             print(status_line(row))
         for note in document["notes"]:
-            print(note)
+            print(f"note: {visible(note)}")
+        if document["trouble"]:
+            print(f"nothing can be looked after just now: {visible(document['trouble'])}")
         counts = ", ".join(f"{count} {outcome.replace('-', ' ')}" for outcome, count in document["summary"].items())
         print(f"{counts}; all looked at {moment(document['last_full_check'])}, and watched since")
 
@@ -98,7 +101,7 @@ def _print_json(report: Any, history: dict[str, dict[str, Any]]) -> None:
 def _print(report: Any, history: dict[str, dict[str, Any]], common: Common) -> None:
     from agent.engine.step import IN_DESIRED_STATE
     from agent.report.history import moment
-    from agent.report.text import Style, step_lines, summary_line
+    from agent.report.text import Style, step_lines, summary_line, visible
 
     style = Style(common.colour)
     for step in report.steps:
@@ -108,4 +111,6 @@ def _print(report: Any, history: dict[str, dict[str, Any]], common: Common) -> N
     for id, known in sorted(repaired, key=lambda each: -each[1]["last_drift"])[: None if common.verbose else 10]:
         times = "once" if known["repairs"] == 1 else f"{known['repairs']} times"
         print(f"  {id:<40} repaired {times}, last {moment(known['last_drift'])}")
+    for note in report.notes:
+        print(f"note: {visible(note)}")
     print(summary_line(report))

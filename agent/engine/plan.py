@@ -91,7 +91,7 @@ class Planner:
 
     def look(self, step: Step, problem: ResourceError | None = None) -> None:
         """Read one resource now and fill its step in."""
-        started = time.perf_counter()
+        started, known = time.perf_counter(), len(self._host.notes)
         step.outcome, step.cause, step.error = IN_DESIRED_STATE, None, None
         step.change, step.diff, step.note, step.preview = None, None, "", []
         step.refresh, step.refresh_causes, step.outside = "", [], False
@@ -105,6 +105,7 @@ class Planner:
             if change is not None:
                 self._would_change(step, change)
             self._would_refresh(step)
+        step.notes += self._host.notes[known:]
         step.duration += time.perf_counter() - started
 
     def difference(self, step: Step) -> Change | None:

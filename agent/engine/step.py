@@ -42,6 +42,7 @@ class Step:
     diff: str | None = None
     preview: list[str] = field(default_factory=list)
     note: str = ""
+    notes: list[str] = field(default_factory=list)
     refresh: str = ""
     refresh_causes: list[str] = field(default_factory=list)
     error: str | None = None

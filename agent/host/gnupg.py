@@ -24,6 +24,8 @@ from agent.host.run import Result, failure, observe, run
 _QUIET = ("--batch", "--no-tty", "--quiet", "--no-options", "--no-permission-warning", "--no-auto-check-trustdb")
 RINGS = ("pubring.kbx", "pubring.gpg", "public-keys.d/pubring.db")
 """Where a home keeps its public keys."""
+LOCKS = (".#lk*", "*.lock")
+"""What gpg makes in a home for a moment, even where it only reads."""
 _PRIVATE = "private-keys-v1.d"
 _SHOWN_KEPT = 32
 _shown: OrderedDict[bytes, dict[str, Key]] = OrderedDict()
@@ -49,7 +51,7 @@ def _listing(home: str) -> dict[str, Key]:
     trust = [] if os.path.exists(os.path.join(home, "trustdb.gpg")) else ["--trust-model", "always"]
     uid = os.stat(home).st_uid
     user = None if exposed(home, uid) else _name(uid)  # what is not the owner's, only root can read
-    words = [*trust, "--with-colons", "--with-keygrip", "--list-keys"]
+    words = [*trust, "--lock-never", "--with-colons", "--with-keygrip", "--list-keys"]
     result = _gpg(home, words, user=user)
     if not result.ended_well:
         raise failure(f"gpg --homedir {home} --list-keys", result)

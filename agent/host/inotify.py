@@ -20,7 +20,6 @@ from agent.errors import ResourceError
 
 IN_MODIFY = 0x2
 IN_ATTRIB = 0x4
-IN_CLOSE_WRITE = 0x8
 IN_MOVED_FROM = 0x40
 IN_MOVED_TO = 0x80
 IN_CREATE = 0x100
@@ -37,8 +36,9 @@ IN_ISDIR = 0x40000000
 GONE = IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT | IN_IGNORED
 """The watched folder itself is no longer what stands at its path."""
 APPEARS = IN_CREATE | IN_MOVED_TO
-CONTENT = IN_MODIFY | IN_ATTRIB | IN_CLOSE_WRITE | IN_MOVED_FROM | IN_DELETE | APPEARS
-"""Everything that can come of a name in a folder. Not what reading raises: that would wake the reader."""
+CONTENT = IN_MODIFY | IN_ATTRIB | IN_MOVED_FROM | IN_DELETE | APPEARS
+"""Everything that can come of a name in a folder. Not what reading raises, which would wake the reader; nor the end of
+writing: what was written was told of as it was, and gpg opens for writing what it only reads."""
 
 _HEAD = struct.Struct("iIII")
 _BUFFER = 1 << 18

@@ -37,11 +37,15 @@ def exclusive(
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise ResourceError(f"the lock {path} cannot be taken: {error.strerror}", hint="run it with sudo") from None
+        hint = "run it with sudo" if isinstance(error, PermissionError) else ""
+        raise ResourceError(f"the lock {path} cannot be taken: {error.strerror}", hint=hint) from None
     try:
         _take(fd, purpose, wait, progress, stopped)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps({"pid": os.getpid(), "since": time.time(), "purpose": purpose}).encode(), 0)
+        try:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps({"pid": os.getpid(), "since": time.time(), "purpose": purpose}).encode(), 0)
+        except OSError as error:
+            raise ResourceError(f"the lock {path} cannot be written: {error.strerror}") from None
         yield
     finally:
         os.close(fd)

@@ -27,6 +27,7 @@ CREATE TABLE resource (id TEXT PRIMARY KEY, site TEXT, source TEXT, last_set TEX
 CREATE TABLE meta (key TEXT PRIMARY KEY, value);
 """
 _DAMAGED = "if it is damaged, move it away: a new one is begun, and only the history is lost"
+_FULL = "make room on the disk: nothing is changed that cannot be noted down first"
 
 
 class Database:
@@ -66,7 +67,8 @@ class Database:
         except OSError as error:
             raise JournalError(f"the journal {self._path} cannot be opened: {error.strerror}") from None
         except sqlite3.OperationalError as error:
-            raise JournalError(f"the journal {self._path} cannot be used: {error}", hint=_DAMAGED) from None
+            hint = _FULL if error.sqlite_errorcode == sqlite3.SQLITE_FULL else _DAMAGED
+            raise JournalError(f"the journal {self._path} cannot be used: {error}", hint=hint) from None
         except sqlite3.Error as error:
             raise JournalError(f"the journal {self._path} cannot be read: {error}", hint=_DAMAGED) from None
 

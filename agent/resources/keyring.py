@@ -249,7 +249,8 @@ class Keyring(Resource, Undoable):
         return "; ".join(f"{each.label}: {each.problem}" for each in wrong[:3])
 
     def watched(self) -> Iterable[Source]:
-        return [At(self.name), Below(self.name), *(At(key["file"]) for key in self.keys if key.get("file"))]
+        files = (At(key["file"]) for key in self.keys if key.get("file"))
+        return [At(self.name), Below(self.name, but=gnupg.LOCKS), *files]
 
     def implied_requires(self) -> Iterable[str]:
         return [f"user:{self.owner}"] * bool(self.owner)

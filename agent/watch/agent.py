@@ -166,6 +166,7 @@ class Agent:
             if self._site_since is not None:
                 self._site_since = None
                 self._read_site()
+        self._idle_at = self._clock() + _IDLE
 
     def _look_at(self, ids: Iterable[str]) -> None:
         quick, rest = self._rounds.in_turn(ids)

@@ -19,6 +19,12 @@ FIRST_PAUSE = 0.5
 _TRIES = 3
 """Failures in a row after which even an event does not lead to another try before its time."""
 LONGEST_PAUSE = 300.0
+VAIN = 8
+"""Looks in a row, each within `_SOON` of the one before, that may find nothing before others have to wait."""
+_SOON = 5.0
+_NOISES = 1000
+_SHARE = 50.0
+"""From then on what took so long is not looked at for so many times as long: who writes without end costs little."""
 
 
 @dataclass(slots=True)
@@ -31,6 +37,15 @@ class _Contest:
     last: float = 0.0
 
 
+@dataclass(slots=True)
+class _Noise:
+    """Looks at one resource that found nothing, shortly one after the other."""
+
+    count: int = 0
+    last: float = 0.0
+    rest_until: float = 0.0
+
+
 class Calm:
     """Which resources are to be looked at, and when."""
 
@@ -39,6 +54,7 @@ class Calm:
         self._due: dict[str, float] = {}
         self._since: float | None = None
         self._contests: dict[str, _Contest] = {}
+        self._noises: dict[str, _Noise] = {}
 
     def touch(self, keys: Iterable[str], now: float) -> None:
         """An event concerned these."""
@@ -46,6 +62,8 @@ class Calm:
             contest = self._contests.get(key)
             patient = contest is not None and not 0 < contest.failures <= _TRIES
             earliest = contest.last + contest.pause if contest is not None and patient else 0.0
+            noise = self._noises.get(key)
+            earliest = max(earliest, noise.rest_until) if noise is not None else earliest
             due = max(now + FOLD, earliest)
             if earliest <= now:
                 self._since = now if self._since is None else self._since
@@ -75,9 +93,11 @@ class Calm:
         for key in keys:
             self._due.pop(key, None)
             self._contests.pop(key, None)
+            self._noises.pop(key, None)
 
     def repaired(self, key: str, now: float) -> bool:
         """It was put right; gives whether it is contested from now on, and was not before."""
+        self._noises.pop(key, None)
         contest = self._contests.setdefault(key, _Contest())
         if contest.failures or self._is_over(contest, now):
             contest.repairs.clear()
@@ -115,6 +135,15 @@ class Calm:
         contest = self._contests.get(key)
         if contest is not None and contest.failures:
             contest.failures, contest.pause = 0, 0.0
+
+    def in_vain(self, key: str, now: float, took: float) -> None:
+        """A look at it that took so long found nothing."""
+        if len(self._noises) > _NOISES:
+            self._noises = {key: noise for key, noise in self._noises.items() if now - noise.last <= _SOON}
+        noise = self._noises.setdefault(key, _Noise())
+        noise.count = noise.count + 1 if now - noise.last <= _SOON else 1
+        noise.last = now
+        noise.rest_until = now + _SHARE * took if noise.count > VAIN else 0.0
 
     def is_contested(self, key: str, now: float) -> bool:
         """Whether somebody else keeps changing it back."""

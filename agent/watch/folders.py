@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from agent.errors import ResourceError
 from agent.host.inotify import (
@@ -145,6 +146,8 @@ class Folders:
     def _of_tree(self, root: str, path: str) -> Iterator[str]:
         for below, key in self._trees.get(root, ()):
             if not below.deep and os.path.dirname(path) != root:
+                continue
+            if any(fnmatchcase(os.path.basename(path), glob) for glob in below.but):
                 continue
             if not below.names:
                 if path not in self._owners:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from agent.engine import Report
 from agent.engine.resident import Resident
-from agent.engine.step import BLOCKED, DONE, FAILED, PLANNED, Step
+from agent.engine.step import BLOCKED, DONE, FAILED, IN_DESIRED_STATE, PLANNED, Step
 from agent.errors import AgentError, LockHeld
 from agent.host.aptlock import LOCKS, holder
 from agent.host.supervisor import tell, watchdog_period
@@ -23,6 +23,8 @@ QUICK = frozenset(("file", "block", "link", "directory"))
 LOCK_PAUSE = 0.1
 TROUBLE_PAUSE = 10.0
 _APT_PAUSE = 1.0
+_FEW = 100
+"""More than these are looked at in one round where it is time to, and not for an event."""
 _LONG_STEP = 3600
 """Seconds that systemd's watchdog is given for a round that may install packages or start services."""
 
@@ -104,17 +106,23 @@ class Rounds:
         if report is None:
             self._calm.put_off([*ids, *[REMOVED] * undo_removed], self._clock(), pause)
         else:
-            self._settle(report, notes=undo_removed)
+            self._settle(report)
 
     def _guarded(self, work: Callable[[], Report]) -> Report | None:
         """A round; None where the agent itself cannot work just now: journal, lock, disk."""
         try:
-            return work()
+            report = work()
         except LockHeld:
             raise
         except (AgentError, OSError) as error:
-            self._teller.warn(f"this could not be looked after: {error}; it is tried again in {TROUBLE_PAUSE:g} s")
+            if self._state.trouble != str(error):
+                self._teller.warn(f"nothing can be looked after; it is tried again every {TROUBLE_PAUSE:g} s: {error}")
+            self._state.trouble = str(error)
             return None
+        if self._state.trouble is not None:
+            self._teller.info("what could not be looked after is looked after again")
+        self._state.trouble = None
+        return report
 
     def tell_of(self, step: Step) -> None:
         """A step ended; the same failure is told once."""
@@ -123,11 +131,11 @@ class Rounds:
         if step.outcome in DONE or (step.outcome in (FAILED, BLOCKED) and not again):
             self._teller.step(step, self._resident.run)
 
-    def _settle(self, report: Report, *, everything: bool = False, notes: bool = False) -> None:
+    def _settle(self, report: Report, *, everything: bool = False) -> None:
         now = self._clock()
         for step in report.steps:
-            self._settle_step(step, now)
-        for note in report.notes if everything or notes else ():
+            self._settle_step(step, now, alone=len(report.steps) <= _FEW)
+        for note in [note for note in report.notes if note not in self._state.notes]:
             self._teller.info(note)
         self._state.run = report.run or self._state.run
         self._state.looked(report, time.time(), everything=everything)
@@ -136,7 +144,7 @@ class Rounds:
         counts = ", ".join(f"{count} {outcome.replace('-', ' ')}" for outcome, count in self._state.summary.items())
         tell(f"STATUS={counts}; {self._state.repairs} repairs")
 
-    def _settle_step(self, step: Step, now: float) -> None:
+    def _settle_step(self, step: Step, now: float, *, alone: bool) -> None:
         if step.outcome in (FAILED, BLOCKED):
             self._calm.failed(step.id, now)
         elif step.outcome in DONE and step.cause == "drift":
@@ -144,6 +152,8 @@ class Rounds:
                 self._teller.warn(f"{step.id} is contested: somebody keeps changing it back")
         else:
             self._calm.settled(step.id)
+            if alone and step.outcome == IN_DESIRED_STATE:
+                self._calm.in_vain(step.id, now, step.duration)
             if step.outcome in PLANNED and not step.outside and self._state.row(step.id) is None:
                 why = 'drift = "report"' if step.cause == "drift" else step.note
                 self._teller.warn(f"{step.id} differs, and is only reported ({why})")

@@ -21,11 +21,14 @@ class State:
         self._entries: Sequence[Entry] = ()
         self._rows: dict[str, dict[str, Any]] = {}
         self._checked: dict[str, float] = {}
+        self._notes: dict[str, list[str]] = {}
         self._all_checked = 0.0
         self.history: dict[str, dict[str, Any]] = {}
         self.repairs = 0
         self.rounds = 0
         self.run: int | None = None
+        self.trouble: str | None = None
+        """Why the last round could not be made."""
         self.changed: Callable[[State, float], None] = lambda _state, _seconds: None
         """Told after each round, with the seconds that it took."""
 
@@ -33,8 +36,9 @@ class State:
         """From now on these are all there are."""
         self._entries = entries
         known = {entry.id for entry in entries}
-        for id in [id for id in self._rows if id not in known]:
-            del self._rows[id]
+        for about in (self._rows, self._notes):
+            for id in [id for id in about if id not in known]:
+                del about[id]
 
     def looked(self, report: Report, now: float, *, everything: bool = False) -> None:
         """These were looked at, and put right where the outcome says so."""
@@ -43,6 +47,9 @@ class State:
             self._checked.clear()
             self._all_checked = now
         for step in report.steps:
+            self._notes.pop(step.id, None)
+            if step.notes:
+                self._notes[step.id] = step.notes
             if not everything:
                 self._checked[step.id] = now
             if step.cause == "drift" and step.outcome != IN_DESIRED_STATE:
@@ -63,6 +70,11 @@ class State:
     def row(self, id: str) -> Mapping[str, Any] | None:
         """What is wrong with a resource; None where nothing is."""
         return self._rows.get(id)
+
+    @property
+    def notes(self) -> list[str]:
+        """What somebody ought to know of resources though nothing is wrong with them, such as keys that soon expire."""
+        return [note for notes in self._notes.values() for note in notes]
 
     def no_longer_blocked(self) -> list[str]:
         """What was not done because something failed that has not failed any more."""
@@ -94,10 +106,11 @@ class State:
             "mode": "status",
             "site": site,
             "run": self.run,
-            "converged": not self._rows,
+            "converged": not self._rows and self.trouble is None,
             "resources": rows,
             "summary": self.summary,
-            "notes": list(notes),
+            "notes": [*notes, *self.notes],
+            "trouble": self.trouble,
             "last_full_check": self._all_checked,
             "rounds": self.rounds,
             "duration_s": round(time.perf_counter() - started, 6),

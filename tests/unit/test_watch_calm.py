@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from agent.watch.calm import FIRST_PAUSE, FOLD, FREE, LONGEST_FOLD, LONGEST_PAUSE, WINDOW, Calm
+from agent.watch.calm import FIRST_PAUSE, FOLD, FREE, LONGEST_FOLD, LONGEST_PAUSE, VAIN, WINDOW, Calm
 
 
 def test_a_burst_is_one_turn() -> None:
@@ -111,3 +111,17 @@ def test_what_is_dropped_does_not_come_back() -> None:
     calm.touch(["a", "b"], 0.0)
     calm.drop(["a"])
     assert calm.take(1.0) == ["b"]
+
+
+def test_who_makes_noise_without_end_costs_little() -> None:
+    calm, now, looks = Calm(), 0.0, 0
+    while now < 10.0:
+        calm.touch(["noisy"], now)
+        now += FOLD
+        for _ in calm.take(now):
+            looks += 1
+            calm.in_vain("noisy", now, 0.02)
+    assert VAIN < looks < 30
+    calm.repaired("noisy", now)
+    calm.touch(["noisy"], now)
+    assert calm.take(now + FOLD) == ["noisy"]
