@@ -67,8 +67,9 @@ class Resident(Engine):
             self._journal = None
 
     def release(self) -> None:
-        """Give up what others may wait for, such as connections to databases; it is made again when it is needed."""
-        self._kept_host = None
+        """Give up what others may wait for: connections to databases. What was learnt of declarations stays."""
+        if self._kept_host is not None:
+            self._kept_host.leave()
 
     def reconcile(self) -> Report:
         """Bring everything to its desired state, as `agent apply` does. Raises LockHeld."""

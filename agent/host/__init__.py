@@ -134,6 +134,11 @@ class Host:
         if "nameservers" in self.__dict__:
             self.nameservers.forget()
 
+    def leave(self) -> None:
+        """Give up what others may wait for: connections to databases."""
+        if "postgres" in self.__dict__:
+            self.postgres.leave()
+
     @property
     def is_root(self) -> bool:
         """Whether this process may do everything."""

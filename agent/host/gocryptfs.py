@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import string
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,9 @@ CONFIG = "gocryptfs.conf"
 _WRONG_PASSPHRASE = 12
 _LIMIT = 300.0
 _SHOWN = 3
+_PLAIN = {byte: bytes([byte]) for byte in string.ascii_letters.encode() + string.digits.encode() + b":_."} | {
+    0x2F: b"-"
+}
 
 FOR_INIT = frozenset(
     ("aessiv", "deterministic-names", "hkdf", "longnamemax", "longnames", "plaintextnames", "raw64", "scryptn",
@@ -134,9 +138,16 @@ def _in_a_scope(path: str) -> list[str]:
     """
     if not os.path.isdir(BOOTED):
         return []
-    unit = run(["systemd-escape", "--path", "--suffix=mount", path]).stdout.strip()
-    about = ["--description=gocryptfs on " + path, f"--property=Before={unit}"]
+    about = ["--description=gocryptfs on " + path, f"--property=Before={unit_of(path)}"]
     return ["systemd-run", "--scope", "--quiet", "--collect", *about, "--"]
+
+
+def unit_of(path: str) -> str:
+    """The unit that systemd makes of a mount point ("String escaping" in systemd.unit(5))."""
+    name = os.fsencode(os.path.normpath(path)).strip(b"/")
+    plain = b"".join(_PLAIN.get(byte, b"\\x%02x" % byte) for byte in name)
+    plain = b"\\x2e" + plain[1:] if plain.startswith(b".") else plain
+    return f"{plain.decode() or '-'}.mount"
 
 
 def options_in_use(path: str) -> list[str] | None:

@@ -39,6 +39,11 @@ class Postgres:
             self._servers[cluster] = Server(self, self._clusters.find(cluster))
         return self._servers[cluster]
 
+    def leave(self) -> None:
+        """Give up all connections until they are needed again. What servers made of declarations stays."""
+        self.forget()
+        _close_all(self._sessions)
+
     def forget(self) -> None:
         """Drop what was read. Connections stay, and what the servers made of declarations."""
         self._servers.clear()

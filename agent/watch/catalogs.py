@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 LOG = "log:"
 """What the key of a cluster's log begins with."""
 _SHARE = 20.0
-"""A digest that took so long is not made again for so many times as long: a busy server is left alone."""
+"""Digests take one part in so many of a server's time: a busy one is left alone."""
+_CREDIT = 2.0
+"""Seconds of that rest that a server which was left alone before does without: what comes singly is seen at once."""
 
 
 class Catalogs:
@@ -49,7 +51,7 @@ class Catalogs:
 
     def rest(self, now: float) -> float:
         """Seconds for which servers are still left alone."""
-        return max(0.0, self._rest_until - now)
+        return max(0.0, self._rest_until - _CREDIT - now)
 
     def changed(self, log: str | None = None) -> set[str]:
         """Whose catalogs changed since this was last asked: of one log, or of all."""
@@ -70,7 +72,7 @@ class Catalogs:
                 self._digests[catalog] = now
                 found |= self._keys[catalog]
         ended = time.monotonic()
-        self._rest_until = ended + _SHARE * (ended - started)
+        self._rest_until = max(ended, self._rest_until) + _SHARE * (ended - started)
         return found
 
     def close(self) -> None:
