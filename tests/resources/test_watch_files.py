@@ -82,7 +82,7 @@ def move_and_bring_back(path: Path) -> None:
 
 def swap_for_link(path: Path) -> None:
     path.unlink()
-    path.symlink_to("/etc/hostname")
+    path.symlink_to("nowhere")
 
 
 def move_parent(path: Path) -> None:
