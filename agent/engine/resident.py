@@ -20,7 +20,7 @@ from agent.engine.plan import Planner
 from agent.engine.record import Recorder
 from agent.engine.removal import Removals
 from agent.engine.result import Report
-from agent.engine.step import IN_DESIRED_STATE, PLANNED, Step
+from agent.engine.step import BLOCKED, DONE, FAILED, IN_DESIRED_STATE, PLANNED, Step
 from agent.errors import ResourceError
 from agent.graph import Entry
 from agent.host import Host
@@ -43,6 +43,7 @@ class Resident(Engine):
         self._journal: Journal | None = None
         self._journal_is: tuple[int, int] | None = None
         self._kept_host: Host | None = None
+        self._failed: dict[str, str | None] = {}
         self.run: int | None = None
         """The number of the run that is under way, or was last."""
         self.use(desired)
@@ -95,9 +96,21 @@ class Resident(Engine):
             finally:
                 if report.run is not None:
                     journal.end(report.run, self._outcome(report), report.summary)
+            if self._is_known(report) and report.run is not None:
+                journal.forget_run(report.run)
+                report.run = None
         report.notes += context.host.notes
         report.duration = time.perf_counter() - started
         return report
+
+    def _is_known(self, report: Report) -> bool:
+        """Whether all that it came to is what failed in the same way before: it would fill the journal for good."""
+        failed = {step.id: step.error for step in report.steps if step.outcome in (FAILED, BLOCKED)}
+        known = bool(failed) and failed.items() <= self._failed.items()
+        for step in report.steps:
+            self._failed.pop(step.id, None)
+        self._failed |= failed
+        return known and not any(step.outcome in DONE for step in report.steps)
 
     def _outcome(self, report: Report) -> str:
         failed = any(step.error for step in report.steps)

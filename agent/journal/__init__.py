@@ -103,6 +103,13 @@ class Journal:
         self._prune()
         self._db.commit()
 
+    def forget_run(self, run: int) -> None:
+        """Leave nothing of a run that came to the same as one before; not where it owes anything."""
+        if not self._db.rows("SELECT 1 FROM owed WHERE run = ?", (run,)):
+            self._db.write("DELETE FROM change WHERE run = ?", (run,))
+            self._db.write("DELETE FROM run WHERE id = ?", (run,))
+            self._db.commit()
+
     def _prune(self) -> None:
         """Keep the last runs that did something, and as many of those that had nothing to do."""
         busy = "EXISTS (SELECT 1 FROM change WHERE change.run = run.id)"

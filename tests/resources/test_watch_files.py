@@ -262,6 +262,14 @@ def test_what_failed_is_tried_again(start: Callable[..., Residence]) -> None:
     assert place.agent.state.summary == {"in-desired-state": 1}
 
 
+def test_the_same_failure_again_and_again_is_one_run(start: Callable[..., Residence]) -> None:
+    place = start('[file."HOST/a"]\ncontent = "a"\nvalidate = ["grep", "-q", "b", "{file}"]\n')
+    assert place.agent.state.summary["failed"] == 1
+    rounds = place.rounds
+    place.until(lambda: place.rounds >= rounds + 2)
+    assert place.runs() == 1
+
+
 class TestSite:
     """A change of the declarations."""
 
