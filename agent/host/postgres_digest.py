@@ -8,6 +8,8 @@ reads catalogs only, takes no transaction number, and so writes nothing to the l
 
 from __future__ import annotations
 
+import contextlib
+
 from agent.errors import ResourceError
 from agent.host.postgres import Postgres
 from agent.host.postgres_clusters import ETC, Clusters
@@ -33,6 +35,16 @@ _OF_CLUSTER = {"pg_authid": "true", "pg_auth_members": "true", "pg_database": "t
 def log_folder(cluster: str | None, etc: str = ETC) -> str:
     """The folder of a running cluster's write-ahead log. Raises ResourceError where it does not run."""
     return str(Clusters(etc).find(cluster).data / "pg_wal")
+
+
+def connect(postgres: Postgres, cluster: str | None, database: str | None) -> None:
+    """Make the connection that a digest needs, where it can be made."""
+    with contextlib.suppress(ResourceError):
+        server = postgres.server(cluster)
+        if database is None:
+            server.main  # noqa: B018
+        else:
+            server.session(database)
 
 
 def digest(postgres: Postgres, cluster: str | None, database: str | None, table: tuple[str, str] | None) -> str:

@@ -56,23 +56,25 @@ class Catalogs:
     def changed(self, log: str | None = None) -> set[str]:
         """Whose catalogs changed since this was last asked: of one log, or of all."""
         from agent.host.postgres import Postgres
-        from agent.host.postgres_digest import digest
+        from agent.host.postgres_digest import connect, digest
 
         catalogs = self._keys if log is None else self._by_log.get(log, ())
         if not catalogs:
             return set()
-        started = time.monotonic()
         if self._postgres is None:
             self._postgres = Postgres()
         self._postgres.forget()
         found: set[str] = set()
+        taken = 0.0
         for catalog in catalogs:
+            connect(self._postgres, catalog.cluster, catalog.database)  # which takes long, and is seldom
+            started = time.monotonic()
             now = digest(self._postgres, catalog.cluster, catalog.database, catalog.table)
+            taken += time.monotonic() - started
             if self._digests.get(catalog) != now:
                 self._digests[catalog] = now
                 found |= self._keys[catalog]
-        ended = time.monotonic()
-        self._rest_until = max(ended, self._rest_until) + _SHARE * (ended - started)
+        self._rest_until = max(time.monotonic(), self._rest_until) + _SHARE * taken
         return found
 
     def close(self) -> None:

@@ -75,8 +75,8 @@ def notes(results: Mapping[str, Any]) -> Iterator[str]:
     )
     yield (
         f"- Idle for {options['idle']:g} s each. Wake-ups are voluntary context switches of all threads that live; "
-        "processes and threads started are those of the whole host. Memory: of the largest process (RSS), and of all with shared "
-        "pages counted once (PSS)."
+        "processes and threads started are those of the whole host. Memory: of the largest process (RSS), and of all "
+        "with shared pages counted once (PSS)."
     )
     lost = {row["tool"]: row["lost"] for row in results["sizes"] if row.get("lost")}
     said = "; ".join(f"{name} never repaired {count} of {options['peer_damages']}" for name, count in lost.items())
