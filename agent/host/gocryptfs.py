@@ -9,7 +9,7 @@ import contextlib
 import os
 import string
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from agent.errors import CommandFailed, ResourceError
@@ -164,14 +164,22 @@ def daemon_of(path: str) -> int | None:
     return next((pid for pid, words in _daemons() if _parsed(words)[1][1:] == [path]), None)
 
 
-def _daemons() -> Iterator[tuple[int, list[str]]]:
+def _daemons() -> list[tuple[int, list[str]]]:
+    """All daemons and their command lines, the youngest first: one whose mount is gone lives on for a moment."""
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if (folder / "comm").read_bytes() == b"gocryptfs\n":
                 words = os.fsdecode((folder / "cmdline").read_bytes()).split("\0")[:-1]
                 if words:
                     words[-1] = os.path.normpath(os.path.join(os.readlink(folder / "cwd"), words[-1]))
-                    yield int(folder.name), words
+                    found.append((_started(folder), int(folder.name), words))
+    return [(pid, words) for _, pid, words in sorted(found, reverse=True)]
+
+
+def _started(folder: Path) -> int:
+    """When a process started, in ticks since boot (field 22 of proc_pid_stat(5))."""
+    return int((folder / "stat").read_text().rpartition(")")[2].split()[19])
 
 
 def _parsed(words: Sequence[str]) -> tuple[list[str], list[str]]:
