@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -26,8 +26,9 @@ def status(targets: tuple[str, ...], common: Common) -> int:
     """
     live = _from_resident(targets, common)
     if live is not None:
-        _print_live(live, common)
-        return 1 if live["trouble"] else _exit_status(live["summary"])
+        document, rows = live
+        _print_live(document, rows, common)
+        return 1 if document["trouble"] else _exit_status(document["summary"])
     from agent.engine import Engine, Watcher
     from agent.report.progress import Progress
 
@@ -46,17 +47,22 @@ def status(targets: tuple[str, ...], common: Common) -> int:
     return report.exit_status
 
 
-def _from_resident(targets: tuple[str, ...], common: Common) -> dict[str, Any] | None:
-    """What the resident agent knows; None where none answers for this site, or it does not know the targets."""
+def _from_resident(targets: tuple[str, ...], common: Common) -> tuple[dict[str, Any], list[str]] | None:
+    """What the resident agent knows, with resources as rows of JSON.
+
+    None where none answers for this site, or it does not know the targets.
+    """
     from agent.host.asking import ask
 
     if targets or common.debug:
         return None
-    document = ask(common.places.run / "agent.sock", {"everything": common.as_json or common.verbose})
-    if document is None or document["site"] != str(common.site_path) or not document["last_full_check"]:
+    started = time.perf_counter()
+    found = ask(common.places.run / "agent.sock", {"everything": common.as_json or common.verbose})
+    if found is None or found[0]["site"] != str(common.site_path) or not found[0]["last_full_check"]:
         return None
-    document["site"] = common.shown_site
-    return document
+    document, rows = found
+    document |= {"site": common.shown_site, "duration_s": round(time.perf_counter() - started, 6)}
+    return document, rows
 
 
 def _exit_status(summary: Mapping[str, int]) -> int:
@@ -66,16 +72,20 @@ def _exit_status(summary: Mapping[str, int]) -> int:
     return 2 if any(outcome.startswith("would-") or outcome == "unknown" for outcome in found) else 0
 
 
-def _print_live(document: Mapping[str, Any], common: Common) -> None:
+def _print_live(document: Mapping[str, Any], rows: Sequence[str], common: Common) -> None:
+    import json
+
     from agent.report.history import moment, status_line
     from agent.report.json import dumps
     from agent.report.text import visible
 
     if common.as_json:
-        print(dumps(document))
+        # The rows as they came: to read and write ten thousands of them again would take longer than all the rest.
+        listed = '"resources": [' + ",".join(f"\n  {row}" for row in rows) + "\n ]"
+        print(dumps(document).replace('"resources": []', listed, 1))
     elif not common.quiet:
-        for row in document["resources"]:
-            print(status_line(row))
+        for row in rows:
+            print(status_line(json.loads(row)))
         for note in document["notes"]:
             print(f"note: {visible(note)}")
         if document["trouble"]:

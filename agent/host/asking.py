@@ -1,4 +1,4 @@
-"""Questions to the resident agent over a unix socket that only root can reach: one JSON line each way."""
+"""Questions to the resident agent over a unix socket that only root can reach: a JSON line, answered by one or more."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ _LIMIT = 5.0
 _LONGEST_QUESTION = 4096
 _CREDENTIALS = struct.Struct("3i")
 
-Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+Answer = Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Iterable[str]]]
+"""A document, and rows that follow it, each the text of a document."""
 
 
 class Answering:
@@ -48,7 +49,9 @@ class Answering:
                 if _asker(connection) in (0, os.geteuid()):
                     question = json.loads(_line(connection))
                     connection.settimeout(_LIMIT)
-                    connection.sendall(json.dumps(self._answer(question), default=str).encode() + b"\n")
+                    document, rows = self._answer(question)
+                    lines = [json.dumps(document, default=str), *rows, ""]
+                    connection.sendall("\n".join(lines).encode())
 
     def close(self) -> None:
         """Answer no more."""
@@ -57,15 +60,15 @@ class Answering:
             self._path.unlink()
 
 
-def ask(path: Path, question: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the resident agent says; None where none runs, or none answers in time."""
+def ask(path: Path, question: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]] | None:
+    """The document and the rows that the resident agent answers with; None where none runs, or none does in time."""
     with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as way:
         way.settimeout(_LIMIT)
         way.connect(str(path))
         way.sendall(json.dumps(question).encode() + b"\n")
         with way.makefile("rb") as lines:
             found = json.loads(lines.readline())
-            return found if isinstance(found, dict) else None
+            return (found, lines.read().decode().split("\n")[:-1]) if isinstance(found, dict) else None
     return None
 
 

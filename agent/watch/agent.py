@@ -246,9 +246,9 @@ class Agent:
             self._teller.info(f"{name}: events again")
         self._told_troubles = dict(self._events.troubles)
 
-    def _answer(self, question: Any) -> dict[str, Any]:
+    def _answer(self, question: Any) -> tuple[dict[str, Any], Iterator[str]]:
         notes = [f"{name}: no events: {why}" for name, why in self._events.troubles.items()]
         if self._site.problem is not None:
             notes.append(f"the site is wrong, and its last good state is in force: {self._site.problem}")
         everything = bool(question.get("everything"))
-        return self.state.document(str(self._site.desired.site), notes, everything=everything)
+        return self.state.document(str(self._site.desired.site), notes), self.state.rows(everything=everything)

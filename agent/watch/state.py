@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
+import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 
 from agent.engine import Report
@@ -93,30 +94,33 @@ class State:
         counts[IN_DESIRED_STATE] += len(self._entries) - len(self._rows)
         return dict(counts)
 
-    def document(self, site: str, notes: Sequence[str], *, everything: bool) -> dict[str, Any]:
-        """What `agent status --json` shows; only what differs or was repaired unless `everything`."""
-        started = time.perf_counter()
-        rows = [
-            self._document_row(entry)
-            for entry in self._entries
-            if everything or entry.id in self._rows or entry.id in self.history
-        ]
+    def document(self, site: str, notes: Sequence[str]) -> dict[str, Any]:
+        """What `agent status --json` shows, without the rows of resources."""
         return {
             "version": VERSION,
             "mode": "status",
             "site": site,
             "run": self.run,
             "converged": not self._rows and self.trouble is None,
-            "resources": rows,
+            "resources": [],
             "summary": self.summary,
             "notes": [*notes, *self.notes],
             "trouble": self.trouble,
             "last_full_check": self._all_checked,
             "rounds": self.rounds,
-            "duration_s": round(time.perf_counter() - started, 6),
         }
 
-    def _document_row(self, entry: Entry) -> dict[str, Any]:
+    def rows(self, *, everything: bool) -> Iterator[str]:
+        """The row of each resource as JSON; only those of what differs or was repaired unless `everything`."""
+        alike = _Alike()
+        for entry in self._entries:
+            id = entry.id
+            if id in self._rows or id in self.history:
+                yield json.dumps(self._row(entry), default=str)
+            elif everything:
+                yield alike.text(entry, self._checked.get(id, self._all_checked))
+
+    def _row(self, entry: Entry) -> dict[str, Any]:
         known = self.history.get(entry.id, {})
         return {
             **(self._rows.get(entry.id) or row(Step(entry))),
@@ -125,3 +129,20 @@ class State:
             "repairs": known.get("repairs", 0),
             "contested": self._contested(entry.id),
         }
+
+
+class _Alike:
+    """Rows of what was always in its desired state: they differ in few words, and may be ten thousands."""
+
+    def __init__(self) -> None:
+        self._rest = ""
+
+    def text(self, entry: Entry, checked: float) -> str:
+        """The row of a resource that was looked at then."""
+        if not self._rest:
+            same = row(Step(entry)) | {"last_drift": None, "repairs": 0, "contested": False}
+            for key in ("id", "state", "source"):
+                del same[key]
+            self._rest = json.dumps(same)[1:]
+        words = f'"id": {_quoted(entry.id)}, "state": {_quoted(entry.state)}, "source": {_quoted(entry.source)}'
+        return f'{{{words}, "last_checked": {checked!r}, {self._rest}'
