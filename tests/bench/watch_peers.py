@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import time
 from collections.abc import Mapping
@@ -98,7 +99,7 @@ class Salt(Peer):
             if time.monotonic() > deadline:
                 raise RuntimeError("the minion does not answer")
         said = self._ask("state.apply", "watched")
-        if "Failed:    0" not in said:
+        if not re.search(r"^Failed: +0$", said, re.MULTILINE):
             raise RuntimeError(f"state.apply: {said[-600:]}")
 
     def _ask(self, *words: str) -> str:
@@ -138,14 +139,14 @@ class CFEngine(Peer):
         with self.policy.open("w") as policy:
             policy.write('body common control { bundlesequence => { "main" }; }\nbody executor control {\n')
             policy.write('schedule => { "any" }; splaytime => "0";\n')
-            policy.write(f'exec_command => "/usr/sbin/cf-agent -K -f {self.policy}";\n}}\n')
+            policy.write(f'exec_command => "/usr/bin/cf-agent -K -f {self.policy}";\n}}\n')
             policy.write('body perms mode(m) { mode => "$(m)"; }\nbundle agent main {\nfiles:\n')
             for path in watched.things():
                 policy.write(f'"{path}" create => "true", perms => mode("0644"), content => "{content(path)}";\n')
             policy.write("}\n")
         self.policy.chmod(0o600)
         sh("cf-agent", "-K", "-f", str(self.policy))
-        self.stay("bench-cf-execd", "/usr/sbin/cf-execd", "--no-fork", "-f", str(self.policy))
+        self.stay("bench-cf-execd", "/usr/bin/cf-execd", "--no-fork", "-f", str(self.policy))
 
     def damage(self, watched: Files, count: int) -> list[float]:
         """At random moments, one in three seconds, for one after the other would take a minute each."""
