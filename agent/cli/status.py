@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -47,8 +47,8 @@ def status(targets: tuple[str, ...], common: Common) -> int:
     return report.exit_status
 
 
-def _from_resident(targets: tuple[str, ...], common: Common) -> tuple[dict[str, Any], list[str]] | None:
-    """What the resident agent knows, with resources as rows of JSON.
+def _from_resident(targets: tuple[str, ...], common: Common) -> tuple[dict[str, Any], str] | None:
+    """What the resident agent knows, with resources as a list in JSON.
 
     None where none answers for this site, or it does not know the targets.
     """
@@ -72,7 +72,7 @@ def _exit_status(summary: Mapping[str, int]) -> int:
     return 2 if any(outcome.startswith("would-") or outcome == "unknown" for outcome in found) else 0
 
 
-def _print_live(document: Mapping[str, Any], rows: Sequence[str], common: Common) -> None:
+def _print_live(document: Mapping[str, Any], rows: str, common: Common) -> None:
     import json
 
     from agent.report.history import moment, status_line
@@ -81,11 +81,11 @@ def _print_live(document: Mapping[str, Any], rows: Sequence[str], common: Common
 
     if common.as_json:
         # The rows as they came: to read and write ten thousands of them again would take longer than all the rest.
-        listed = '"resources": [' + ",".join(f"\n  {row}" for row in rows) + "\n ]"
-        print(dumps(document).replace('"resources": []', listed, 1))
+        before, key, after = dumps(document).partition('"resources": ')
+        print(before, key, rows, after.removeprefix("[]"), sep="")
     elif not common.quiet:
-        for row in rows:
-            print(status_line(json.loads(row)))
+        for row in json.loads(rows):
+            print(status_line(row))
         for note in document["notes"]:
             print(f"note: {visible(note)}")
         if document["trouble"]:

@@ -16,7 +16,7 @@ _LONGEST_QUESTION = 4096
 _CREDENTIALS = struct.Struct("3i")
 
 Answer = Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Iterable[str]]]
-"""A document, and rows that follow it, each the text of a document."""
+"""A document, and rows that follow it as a JSON list, each given as its text."""
 
 
 class Answering:
@@ -50,8 +50,8 @@ class Answering:
                     question = json.loads(_line(connection))
                     connection.settimeout(_LIMIT)
                     document, rows = self._answer(question)
-                    lines = [json.dumps(document, default=str), *rows, ""]
-                    connection.sendall("\n".join(lines).encode())
+                    text = ",\n  ".join(rows)
+                    connection.sendall(f"{json.dumps(document, default=str)}\n[{text}]\n".encode())
 
     def close(self) -> None:
         """Answer no more."""
@@ -60,15 +60,15 @@ class Answering:
             self._path.unlink()
 
 
-def ask(path: Path, question: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]] | None:
-    """The document and the rows that the resident agent answers with; None where none runs, or none does in time."""
+def ask(path: Path, question: Mapping[str, Any]) -> tuple[dict[str, Any], str] | None:
+    """The document and the text of the rows that the resident agent answers with; None where none does in time."""
     with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as way:
         way.settimeout(_LIMIT)
         way.connect(str(path))
         way.sendall(json.dumps(question).encode() + b"\n")
         with way.makefile("rb") as lines:
             found = json.loads(lines.readline())
-            return (found, lines.read().decode().split("\n")[:-1]) if isinstance(found, dict) else None
+            return (found, lines.read().decode().rstrip()) if isinstance(found, dict) else None
     return None
 
 
