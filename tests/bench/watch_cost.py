@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ def _wakes(unit: str) -> int:
     """How often its threads gave the processor up to wait for something; of those that are still there."""
     total = 0
     for pid in _pids(unit):
-        for status in Path(f"/proc/{pid}/task").glob("*/status"):
-            total += int(re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", status.read_text(), re.MULTILINE)[0])
+        with suppress(OSError):  # it may just have ended
+            for status in Path(f"/proc/{pid}/task").glob("*/status"):
+                total += int(re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", status.read_text(), re.MULTILINE)[0])
     return total
 
 
@@ -34,9 +36,10 @@ def memory(unit: str) -> dict[str, Any]:
     """In MB: resident memory of the largest process, and of all together with shared pages counted once."""
     resident, shared = [], 0
     for pid in _pids(unit):
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        resident.append(int(re.findall(r"^Rss:\s+(\d+)", text, re.MULTILINE)[0]))
-        shared += int(re.findall(r"^Pss:\s+(\d+)", text, re.MULTILINE)[0])
+        with suppress(OSError):
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            resident.append(int(re.findall(r"^Rss:\s+(\d+)", text, re.MULTILINE)[0]))
+            shared += int(re.findall(r"^Pss:\s+(\d+)", text, re.MULTILINE)[0])
     megabyte = 1000 / 1.024
     found = {"processes": len(resident), "rss_mb": round(max(resident) / megabyte, 1)}
     return found | {"pss_mb": round(shared / megabyte, 1)}
