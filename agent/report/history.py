@@ -22,6 +22,8 @@ def status_line(row: Mapping[str, Any]) -> str:
     if row["repairs"]:
         times = "once" if row["repairs"] == 1 else f"{row['repairs']} times"
         words.append(f"repaired {times}, last {moment(row['last_drift'])}")
+    elif row["last_drift"]:
+        words.append(f"drifted, last {moment(row['last_drift'])}")
     words += ["contested"] * row["contested"]
     why = row["error"] or row["note"] or ""
     return visible(f"  {row['id']:<40} {', '.join(words)}{': ' + why.splitlines()[0] if why else ''}")

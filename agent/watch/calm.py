@@ -17,7 +17,9 @@ FREE = 8
 WINDOW = 60.0
 FIRST_PAUSE = 0.5
 _TRIES = 3
-"""Failures in a row after which even an event does not lead to another try before its time."""
+"""Failures in a row after which an event does not lead to another try at once: the failure may have caused it."""
+_EAGER = 10.0
+"""What an event leads to another try after then, or `_SHARE` times as long as the last one took."""
 LONGEST_PAUSE = 300.0
 VAIN = 8
 """Looks in a row, each within `_SOON` of the one before, that may find nothing before others have to wait."""
@@ -35,6 +37,13 @@ class _Contest:
     failures: int = 0
     pause: float = 0.0
     last: float = 0.0
+    took: float = 0.0
+
+    def next_try(self) -> float:
+        """When an event may lead to another look."""
+        if not self.failures:
+            return self.last + self.pause
+        return self.last + min(self.pause, max(_EAGER, _SHARE * self.took)) if self.failures > _TRIES else 0.0
 
 
 @dataclass(slots=True)
@@ -60,15 +69,17 @@ class Calm:
         """An event concerned these."""
         for key in keys:
             contest = self._contests.get(key)
-            patient = contest is not None and not 0 < contest.failures <= _TRIES
-            earliest = contest.last + contest.pause if contest is not None and patient else 0.0
+            earliest = contest.next_try() if contest is not None else 0.0
             noise = self._noises.get(key)
             earliest = max(earliest, noise.rest_until) if noise is not None else earliest
             due = max(now + FOLD, earliest)
             if earliest <= now:
                 self._since = now if self._since is None else self._since
                 due = min(due, self._since + LONGEST_FOLD)
-            self._due[key] = due if earliest <= now else max(self._due.get(key, 0.0), due)
+            if earliest > now:
+                known = self._due.get(key, due)
+                due = min(known, due) if contest is not None and contest.failures else max(known, due)
+            self._due[key] = due
 
     def put_off(self, keys: Iterable[str], now: float, pause: float) -> None:
         """Look at these later, whatever happens meanwhile."""
@@ -116,12 +127,12 @@ class Calm:
     def _is_over(contest: _Contest, now: float) -> bool:
         return now - contest.last > max(WINDOW, 4 * contest.pause)
 
-    def failed(self, key: str, now: float) -> float:
-        """It could not be put right; gives the seconds after which it is tried again."""
+    def failed(self, key: str, now: float, took: float = 0.0) -> float:
+        """It could not be put right in so many seconds; gives those after which it is tried again."""
         contest = self._contests.setdefault(key, _Contest())
         contest.failures += 1
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(contest.failures - 1, 20))
-        contest.last, contest.pause = now, pause
+        contest.last, contest.pause, contest.took = now, pause, took
         self._due[key] = now + pause
         return pause
 

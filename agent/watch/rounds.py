@@ -80,15 +80,19 @@ class Rounds:
         return True
 
     def in_turn(self, ids: Iterable[str]) -> tuple[list[str], list[str]]:
-        """What is quick, and what is not; packages wait while somebody else works with dpkg."""
+        """What is quick, and what is not; packages wait while somebody else works with dpkg, and so do services.
+
+        An upgrade stops those, and starts them again when it is through.
+        """
         quick: list[str] = []
         rest: list[str] = []
         for id in ids:
             (quick if _is_quick(id) else rest).append(id)
-        packages = [id for id in rest if id.startswith("apt:")]
-        if packages and any(holder(path) is not None for path in LOCKS[:2]):
-            self._calm.put_off(packages, self._clock(), _APT_PAUSE)
-            rest = [id for id in rest if id not in packages]
+        dpkgs = [id for id in rest if id.startswith(("apt:", "service:"))]
+        if dpkgs and any(holder(path) is not None for path in LOCKS[:2]):
+            now = self._clock()
+            self._calm.put_off(dpkgs, now, _APT_PAUSE - now % _APT_PAUSE)  # all come due together, packages first
+            rest = [id for id in rest if id not in dpkgs]
         return quick, rest
 
     def some(self, ids: Collection[str], *, undo_removed: bool = False) -> None:
@@ -146,7 +150,7 @@ class Rounds:
 
     def _settle_step(self, step: Step, now: float, *, alone: bool) -> None:
         if step.outcome in (FAILED, BLOCKED):
-            self._calm.failed(step.id, now)
+            self._calm.failed(step.id, now, step.duration)
         elif step.outcome in DONE and step.cause == "drift":
             if self._calm.repaired(step.id, now):
                 self._teller.warn(f"{step.id} is contested: somebody keeps changing it back")

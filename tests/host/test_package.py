@@ -145,6 +145,16 @@ def test_a_run_that_replaces_the_program_does_not_wait_for_itself(host: Packaged
     assert host.outcomes("--check") == {}
 
 
+def test_nor_does_the_resident_agent(host: Packaged) -> None:
+    newer = REPLACES.replace("older", "newer").replace("0.1.0", "0.1.1")
+    host.write(SITE, SMALL + newer + '[file."/etc/after"]\ncontent = "x"\nrequires = ["command:replaces"]\n')
+    host.sh("systemctl start state-agent")
+    host.sh("i=0; until [ -e /etc/after ]; do i=$((i+1)); [ $i -lt 600 ]; sleep 0.1; done; rm /etc/after")
+    assert host.version == "0.1.1"
+    host.sh("systemctl stop state-agent")
+    host.write(SITE, SMALL + REPLACES)
+
+
 def test_what_stays_when_it_is_removed(host: Packaged) -> None:
     said = host.apt("remove", "state-agent")
     assert "drift is no longer repaired" in said

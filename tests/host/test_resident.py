@@ -188,7 +188,7 @@ def test_only_reported(host: Installed) -> None:
 
 
 def test_a_users_apt_is_waited_for(host: Installed) -> None:
-    """While somebody holds dpkg's lock, packages wait and all else goes on."""
+    """While somebody holds dpkg's lock, packages and services wait, and all else goes on."""
     lock = (
         "import fcntl, time, sys; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, fcntl.LOCK_EX);"
         "open('/run/locked', 'w'); time.sleep(3)"
@@ -196,8 +196,9 @@ def test_a_users_apt_is_waited_for(host: Installed) -> None:
     host.run(
         "sh", "-euc",
         'dpkg --purge tree >/dev/null; rm -f /run/locked; python3 -c "$0" & '
-        + WAIT.format("[ -e /run/locked ]") + "; rm /etc/kept/deep/a; "
-        + WAIT.format("[ -e /etc/kept/deep/a ]") + "; wait; " + WAIT.format("[ -x /usr/bin/tree ]"),
+        + WAIT.format("[ -e /run/locked ]") + "; systemctl stop kept; rm /etc/kept/deep/a; "
+        + WAIT.format("[ -e /etc/kept/deep/a ]") + "; ! systemctl -q is-active kept; wait; "
+        + WAIT.format("[ -x /usr/bin/tree ] && systemctl -q is-active kept"),
         lock,
     )  # fmt: skip
     assert quiet(host)["converged"]

@@ -78,12 +78,11 @@ def test_people_who_edit_now_and_then_meet_no_pause() -> None:
     assert not calm.is_contested("x", 6000.0)
 
 
-def test_what_failed_is_tried_again_later_and_later_whatever_happens_meanwhile() -> None:
+def test_what_failed_is_tried_again_later_and_later() -> None:
     calm = Calm()
     pauses = [calm.failed("x", 0.0) for _ in range(12)]
     assert pauses[0] == FIRST_PAUSE and pauses[-1] == LONGEST_PAUSE
     assert pauses == sorted(pauses)
-    calm.touch(["x"], 1.0)
     assert calm.take(LONGEST_PAUSE - 1) == []
     assert calm.take(LONGEST_PAUSE + 1) == ["x"]
     calm.settled("x")
@@ -97,6 +96,16 @@ def test_an_event_brings_the_next_try_forward_unless_it_failed_often() -> None:
         calm.touch(["x"], 100.1)
         assert (calm.next_due() == 100.1 + FOLD) == (count <= 3)
         calm.take(1000.0)
+
+
+def test_after_many_failures_events_bring_it_forward_as_far_as_it_costs_little() -> None:
+    for took, least in ((0.1, 10.0), (1.0, 50.0), (20.0, LONGEST_PAUSE)):
+        calm = Calm()
+        for _ in range(12):
+            calm.failed("x", 0.0, took)
+        for now in (1.0, 2.0, 3.0):
+            calm.touch(["x"], now)
+        assert calm.next_due() == least
 
 
 def test_what_was_blocked_is_tried_as_soon_as_it_can_be() -> None:
