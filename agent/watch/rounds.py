@@ -11,6 +11,7 @@ from agent.engine.resident import Resident
 from agent.engine.step import BLOCKED, DONE, FAILED, IN_DESIRED_STATE, PLANNED, Step
 from agent.errors import AgentError, LockHeld
 from agent.host.aptlock import LOCKS, holder
+from agent.host.memory import give_back
 from agent.host.supervisor import tell, watchdog_period
 from agent.watch.calm import Calm
 from agent.watch.state import State
@@ -77,6 +78,8 @@ class Rounds:
             self._calm.put_off(ids, self._clock(), TROUBLE_PAUSE)
         else:
             self._settle(report, everything=True)
+        del report
+        give_back()  # to look at everything takes two or three times of what is needed afterwards
         return True
 
     def in_turn(self, ids: Iterable[str]) -> tuple[list[str], list[str]]:
