@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 _LIMIT = 5.0
+_PATIENCE = 1.0
+"""Seconds for which an answer is waited for: while it changes something, the agent gives none."""
 _LONGEST_QUESTION = 4096
 _CREDENTIALS = struct.Struct("3i")
 
@@ -63,7 +65,7 @@ class Answering:
 def ask(path: Path, question: Mapping[str, Any]) -> tuple[dict[str, Any], str] | None:
     """The document and the text of the rows that the resident agent answers with; None where none does in time."""
     with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as way:
-        way.settimeout(_LIMIT)
+        way.settimeout(_PATIENCE)
         way.connect(str(path))
         way.sendall(json.dumps(question).encode() + b"\n")
         with way.makefile("rb") as lines:
