@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,UnitFileState,FragmentPath,NeedDaemonReload,CanReload,Result,Type,"
-    "RemainAfterExit,NRestarts,ExecMainExitTimestampMonotonic,Job"
+    "RemainAfterExit,NRestarts,ExecMainExitTimestampMonotonic"
 )
 _OFF = ("disabled", "linked", "linked-runtime", "masked", "masked-runtime", "bad")
 
@@ -29,7 +29,6 @@ class Unit:
     can_reload: bool = False
     exited: bool = False
     restarts: int = 0
-    job: bool = False
 
     @property
     def exists(self) -> bool:
@@ -45,11 +44,6 @@ class Unit:
     def up(self) -> bool:
         """Whether it has come up."""
         return self.active in ("active", "reloading", "refreshing")
-
-    @property
-    def will_come_up(self) -> bool:
-        """Whether systemd is about to start it, or at it, as it is with many while the host boots."""
-        return self.job and self.active in ("inactive", "activating") and not self.waits_to_retry
 
     @property
     def at_rest(self) -> bool:
@@ -119,7 +113,6 @@ def _unit(paragraph: str) -> Unit:
         can_reload=properties["CanReload"] == "yes",
         exited=properties.get("ExecMainExitTimestampMonotonic", "0") != "0",
         restarts=int(properties.get("NRestarts", "0")),
-        job=properties.get("Job", "0") not in ("", "0"),
     )
 
 

@@ -20,6 +20,12 @@ PROOF = 0.5
 _JOURNAL_LINES = "15"
 
 
+def is_booting() -> bool:
+    """Whether systemd is still starting what the host boots with."""
+    words = ["systemctl", "is-system-running"]
+    return os.path.isdir(BOOTED) and observe(words).stdout.strip() in ("initializing", "starting")
+
+
 class Units:
     """The units of this host, each read once."""
 

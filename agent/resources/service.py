@@ -115,7 +115,7 @@ class Service(Resource, Refreshable, Prefetching, Undoable):
         if unit.runs_once and not unit.waits_to_retry:
             ran = unit.exited or host.units.ran(host.run_dir, unit)
             return not unit.at_rest or (unit.ended_well and ran)
-        return unit.up or unit.will_come_up
+        return unit.up
 
     def apply(self, host: Host, change: Change) -> None:  # noqa: ARG002
         mask = self.masked if self.ensure == "present" else None

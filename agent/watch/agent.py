@@ -6,6 +6,7 @@ that it is time, in one round of the engine. The sources are armed before the fi
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from agent.engine.resident import Resident
 from agent.engine.step import Step
 from agent.host.asking import Answering
 from agent.host.supervisor import tell, tell_reloading
+from agent.host.units import is_booting
 from agent.watch.calm import Calm
 from agent.watch.catalogs import LOG
 from agent.watch.events import BLIND, SITE, Events
@@ -30,6 +32,9 @@ SOCKET = "agent.sock"
 _SETTLING = 0.1
 """Seconds for which the site's files have to be left alone before they are read: people save several."""
 _LONGEST_SETTLING = 1.0
+_LONGEST_BOOT = 60.0
+"""Seconds for which a host that boots is left to start what it starts by itself."""
+_BOOT_PAUSE = 0.3
 _IDLE = 10.0
 """Seconds after which connections to databases are given up: who drops one must not find the agent in it."""
 
@@ -103,7 +108,16 @@ class Agent:
         tell("READY=1", "STATUS=Bringing the host to its desired state")
         self.state.history = self._resident.history()
         self._events.catalogs.changed()
+        if "NOTIFY_SOCKET" in os.environ:
+            self._let_boot()
         self._look_at_all()
+
+    def _let_boot(self) -> None:
+        """What the host has yet to start by itself is no drift."""
+        limit = self._clock() + _LONGEST_BOOT
+        while not self._stopped and self._clock() < limit and is_booting():
+            self._pulse.beat()
+            self._take(self._events.wait(_BOOT_PAUSE))
 
     def arm(self) -> None:
         """Watch what the site of now asks for, and look at what was touched before it was watched."""
