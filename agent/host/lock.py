@@ -59,7 +59,8 @@ def _take(fd: int, purpose: str, wait: bool, progress: Callable[[str], None], st
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if not wait and (purpose == RESIDENT or not _is_for(fd, RESIDENT)):
-                hint = "wait for it to end, or use --wait"
+                twice = purpose == RESIDENT and _is_for(fd, RESIDENT)
+                hint = "agent status shows what it does" if twice else "wait for it to end, or use --wait"
                 raise LockHeld(f"another run holds the lock: {_holder(fd)}", hint=hint) from None
             if stopped():
                 raise LockHeld(f"interrupted while waiting for {_holder(fd)}; nothing was touched") from None
