@@ -28,7 +28,8 @@ def inside(new_host: Callable[[str], Installed]) -> Installed:
 def passed(host: Installed, *words: str) -> int:
     """Run pytest inside; gives how many tests passed, and fails where any did not."""
     command = ["python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--maxfail=30", *words]
-    done = host.run("env", f"--chdir={CHECKOUT}", "STATE_AGENT_INSIDE=1", "STATE_AGENT_KILLS=25", *command, status=None, timeout=2400)
+    settings = ["STATE_AGENT_INSIDE=1", "STATE_AGENT_KILLS=25"]
+    done = host.run("env", f"--chdir={CHECKOUT}", *settings, *command, status=None, timeout=2400)
     print(done.stdout, done.stderr)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     found = re.search(r"(\d+) passed", done.stdout)
