@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from installed import ROOT, Installed
+from judge_world import DOMAIN, FRIEND, Outside
 from odd_mail import as_it_comes, header_and_body, odd
-from outside import DOMAIN, FRIEND, Outside
 
 pytestmark = pytest.mark.host
 
