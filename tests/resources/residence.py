@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -53,6 +54,11 @@ class Residence:
     def rounds(self) -> int:
         """How often the engine was asked to look at anything."""
         return self.agent.state.rounds
+
+    def status(self) -> dict[str, Any]:
+        """What it answers when asked for its status."""
+        document, rows = self.agent._answer({})
+        return {**document, "resources": [json.loads(row) for row in rows]}
 
     def turn(self) -> None:
         """One turn, which never waits long."""

@@ -211,7 +211,7 @@ def test_without_inotify_it_is_polled_and_told_and_comes_back(
         (place.host / "d/b").unlink()
         place.until(lambda: sound(place.host))
         assert any("no events" in text for text in place.said)
-        assert "files: no events" in str(place.agent._answer({})["notes"])
+        assert "files: no events" in str(place.status()["notes"])
     place.until(lambda: any("events again" in text for text in place.said))
     (place.host / "d/b").unlink()
     place.until(lambda: sound(place.host))
@@ -240,7 +240,7 @@ def test_a_contest_is_backed_off_and_told(start: Callable[..., Residence]) -> No
         place.turn()
     assert path.read_text() == "other", "it is backed off"
     assert any("contested" in text for text in place.said)
-    assert [row["contested"] for row in place.agent._answer({})["resources"]] == [True]
+    assert [row["contested"] for row in place.status()["resources"]] == [True]
     place.until(lambda: path.read_text() == "a")
 
 
@@ -296,12 +296,12 @@ class TestSite:
         rewrite(place, SITE.replace('"b\\n"', '"new b\\n"') + "[nonsense")
         place.until(lambda: any("the site is wrong" in text for text in place.said))
         assert (place.host / "d/b").read_text() == "b\n"
-        assert "the site is wrong" in str(place.agent._answer({})["notes"])
+        assert "the site is wrong" in str(place.status()["notes"])
         (place.host / "d/b").unlink()
         place.until(lambda: sound(place.host))
         rewrite(place, SITE.replace('"b\\n"', '"new b\\n"'))
         place.until(lambda: (place.host / "d/b").read_text() == "new b\n")
-        assert place.agent._answer({})["notes"] == []
+        assert place.status()["notes"] == []
 
     def test_includes_templates_sources_and_secrets_are_watched(
         self, tmp_path: Path, start: Callable[..., Residence]

@@ -55,4 +55,4 @@ def test_a_key_that_soon_expires_is_told_once_and_shown_as_long_as_it_is_so(plac
     place.agent.reread()
     place.turn()
     assert [text for text in place.said if "expires on" in text] == about != []
-    assert place.agent._answer({})["notes"] == about
+    assert place.status()["notes"] == about
