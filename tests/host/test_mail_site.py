@@ -273,7 +273,7 @@ DAMAGE: dict[str, tuple[str, dict[str, str]]] = {
         "certificate:mail": "added", POSTFIX: "refreshed", DOVECOT: "refreshed",
     }),
     "a killed Postfix": (
-        "kill -9 $(cat /srv/mail/queue/pid/master.pid); while systemctl -q is-active postfix; do sleep 0.1; done",
+        "systemctl kill -s KILL postfix; while systemctl -q is-active postfix; do sleep 0.1; done",
         {POSTFIX: "changed"},
     ),
     "a killed Dovecot": ("systemctl kill -s KILL dovecot; while systemctl -q is-active dovecot; do sleep 0.1; done", {
