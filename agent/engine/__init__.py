@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,16 +133,7 @@ class Engine:
     ) -> None:
         host = self._host(journal)
         self._make_secrets(entries, report)
-        context = Context(
-            host,
-            journal,
-            report.run or 0,
-            Planner(host, journal, self._desired.secrets.hide),
-            listeners_of([Step(entry) for entry in self._desired.entries]),
-            Recorder(journal, host, self._desired.site),
-            watcher,
-            lambda: self._stop,
-        )
+        context = self._context(journal, host, watcher, run=report.run)
         report.bugs = context.planner.bugs
         removals = Removals(journal, self._desired.site, self._desired.entries) if whole else None
         undone = removals.undo_in_the_way(context) if removals else []
@@ -156,6 +147,23 @@ class Engine:
         context.recorder.found(report.steps)
         report.notes += host.notes
         report.notes += self._waiting(journal, report)
+
+    def _context(
+        self,
+        journal: Journal,
+        host: Host,
+        watcher: Watcher,
+        *,
+        run: int | None = None,
+        listeners: Mapping[str, Sequence[str]] | None = None,
+        kind: type[Context] = Context,
+    ) -> Context:
+        """What the parts of one run share; `run` is its number, where it has one."""
+        if listeners is None:
+            listeners = listeners_of([Step(entry) for entry in self._desired.entries])
+        planner = Planner(host, journal, self._desired.secrets.hide)
+        recorder = Recorder(journal, host, self._desired.site)
+        return kind(host, journal, run or 0, planner, listeners, recorder, watcher, lambda: self._stop)
 
     def _host(self, journal: Journal | None) -> Host:
         host = Host(run_dir=str(self._places.run), state_dir=str(self._places.state), progress=self._progress)

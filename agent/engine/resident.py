@@ -16,8 +16,6 @@ from agent.declaration.desired import Desired
 from agent.engine import Engine, Places
 from agent.engine.apply import Applier
 from agent.engine.context import Context, Watcher, listeners_of
-from agent.engine.plan import Planner
-from agent.engine.record import Recorder
 from agent.engine.removal import Removals
 from agent.engine.result import Report
 from agent.engine.step import BLOCKED, DONE, FAILED, IN_DESIRED_STATE, PLANNED, Step
@@ -87,7 +85,8 @@ class Resident(Engine):
             if whole:
                 self._clean_up(journal)
             report = Report(MODE, str(self._desired.site), [])
-            context = self._context(journal, report)
+            context = self._context(journal, self._fresh_host(journal), self._watcher, listeners=self._listeners)
+            report.bugs = context.planner.bugs
             entries = self._entries(context.host, ids)
             self._make_secrets(entries, report)
             removals = Removals(journal, self._desired.site, self._desired.entries) if whole or undo_removed else None
@@ -166,13 +165,6 @@ class Resident(Engine):
                 needed = self._desired.entries[place].requires
                 places.update(self._places_in_order[id] for id in bare if id in needed)
         return [self._desired.entries[place] for place in sorted(places)]
-
-    def _context(self, journal: Journal, report: Report) -> Context:
-        host = self._fresh_host(journal)
-        planner = Planner(host, journal, self._desired.secrets.hide)
-        report.bugs = planner.bugs
-        recorder = Recorder(journal, host, self._desired.site)
-        return Context(host, journal, 0, planner, self._listeners, recorder, self._watcher, lambda: self._stop)
 
     def _fresh_host(self, journal: Journal) -> Host:
         """The host as nobody has looked at it yet; what is expensive to make, such as connections, is kept."""

@@ -15,9 +15,8 @@ from agent.declaration.desired import Desired
 from agent.engine import Engine, Places
 from agent.engine.backplan import IN_PART, BackPlan
 from agent.engine.changed import changed_since
-from agent.engine.context import Context, Watcher, listeners_of
-from agent.engine.plan import INTERRUPTED, Planner
-from agent.engine.record import Recorder
+from agent.engine.context import Context, Watcher
+from agent.engine.plan import INTERRUPTED
 from agent.engine.result import Report
 from agent.engine.step import DONE, FAILED, PLANNED, SKIPPED, Step
 from agent.engine.undo import between, undo
@@ -104,17 +103,7 @@ class Rollback(Engine):
 
     def _planned(self, journal: Journal, report: Report, watcher: Watcher) -> tuple[Context, BackPlan]:
         """What is to be done; the report has its steps and notes."""
-        host = self._host(journal)
-        context = _Context(
-            host,
-            journal,
-            report.run or 0,
-            Planner(host, journal, self._desired.secrets.hide),
-            listeners_of([Step(entry) for entry in self._desired.entries]),
-            Recorder(journal, host, self._desired.site),
-            watcher,
-            lambda: self._stop,
-        )
+        context = self._context(journal, self._host(journal), watcher, run=report.run, kind=_Context)
         plan = BackPlan(context, self._desired, force=self._force)
         plan.make(changed_since(journal, self._run, self._desired.site))
         report.bugs = context.planner.bugs
