@@ -81,6 +81,9 @@ class Resource:
     looks_every: ClassVar[str] = "1h"
     """The default of `check_every`: rarely where events tell, more often where none does."""
 
+    reads_with: ClassVar[tuple[str, ...]] = ()
+    """Large modules that `read` imports: worth having while something else is waited for."""
+
     name: str
     requires: Annotated[
         list[str], Doc("References (`kind:name`, `kind:pattern*`, `state:name`) that come first, and must succeed")

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from agent.engine.ahead import imported_ahead
 from agent.engine.step import (
     BLOCKED,
     FAILED,
@@ -65,15 +66,16 @@ class Planner:
         stopped: Callable[[], bool] = lambda: False,
     ) -> list[Step]:
         """A step for each entry, in their order."""
-        problems = self._prefetch(entries)
-        for entry in entries:
-            step = Step(entry)
-            self.steps[entry.id] = step
-            if stopped():
-                step.outcome, step.note = SKIPPED, INTERRUPTED
-                continue
-            begins(step)
-            self.look(step, problems.get(entry.resource.kind))
+        with imported_ahead(dict.fromkeys(name for entry in entries for name in entry.resource.reads_with)):
+            problems = self._prefetch(entries)
+            for entry in entries:
+                step = Step(entry)
+                self.steps[entry.id] = step
+                if stopped():
+                    step.outcome, step.note = SKIPPED, INTERRUPTED
+                    continue
+                begins(step)
+                self.look(step, problems.get(entry.resource.kind))
         return list(self.steps.values())
 
     def _prefetch(self, entries: Sequence[Entry]) -> dict[str, ResourceError]:

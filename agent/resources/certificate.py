@@ -45,6 +45,7 @@ class Certificate(Resource, Undoable):
     """
 
     kind: ClassVar[str] = "certificate"
+    reads_with: ClassVar[tuple[str, ...]] = ("cryptography.x509",)
     not_undone: ClassVar[tuple[str, ...]] = ("renewal", "paths")
     undone_whole: ClassVar[bool] = True
     looks_every: ClassVar[str] = "6h"

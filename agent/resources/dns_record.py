@@ -63,6 +63,7 @@ class DnsRecord(Resource, Prefetching, Manual, Undoable):
     """
 
     kind: ClassVar[str] = "dns_record"
+    reads_with: ClassVar[tuple[str, ...]] = ("dns.resolver",)
     looks_every: ClassVar[str] = "1h"
     example: ClassVar[str] = (
         '[dns_record."_dmarc.example.net TXT"]\nvalue = "v=DMARC1; p=none; rua=mailto:postmaster@example.net"\n\n'

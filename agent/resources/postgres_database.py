@@ -34,6 +34,7 @@ class PostgresDatabase(Resource, Undoable):
     """
 
     kind: ClassVar[str] = "postgres_database"
+    reads_with: ClassVar[tuple[str, ...]] = ("psycopg",)
     looks_every: ClassVar[str] = "5m"
     example: ClassVar[str] = (
         '[postgres_role.vmail]\n\n[postgres_database.mail]\nowner = "vmail"\nencoding = "UTF8"\nlocale = "C.UTF-8"\n'

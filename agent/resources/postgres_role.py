@@ -34,6 +34,7 @@ class PostgresRole(Resource, Undoable):
     """
 
     kind: ClassVar[str] = "postgres_role"
+    reads_with: ClassVar[tuple[str, ...]] = ("psycopg",)
     looks_every: ClassVar[str] = "5m"
     example: ClassVar[str] = (
         '[postgres_role.vmail]\nlogin = true\npassword = "{{ secrets.vmail }}"\n\n[secrets.vmail]\ngenerate = 32\n'

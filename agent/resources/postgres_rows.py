@@ -69,6 +69,7 @@ class PostgresRows(Resource, Undoable):
     """
 
     kind: ClassVar[str] = "postgres_rows"
+    reads_with: ClassVar[tuple[str, ...]] = ("psycopg",)
     looks_every: ClassVar[str] = "5m"
     example: ClassVar[str] = (
         '[postgres_rows."mail.public.domains+shipped"]\nkey = ["name"]\nrows = [\n'

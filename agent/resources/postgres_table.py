@@ -38,6 +38,7 @@ class PostgresTable(Resource, Prefetching, Undoable):
     """
 
     kind: ClassVar[str] = "postgres_table"
+    reads_with: ClassVar[tuple[str, ...]] = ("psycopg",)
     undone_whole: ClassVar[bool] = True
     looks_every: ClassVar[str] = "5m"
     example: ClassVar[str] = (
