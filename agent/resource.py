@@ -201,6 +201,8 @@ class Prefetching:
     """A role: what many resources of the kind need to know is read at once."""
 
     __slots__ = ()
+    waits: ClassVar[bool] = False
+    """Whether `prefetch` mostly waits for programs or the network: it is called in a thread, beside others such."""
 
     @classmethod
     def prefetch(cls, host: Host, resources: Sequence[Any]) -> None:

@@ -1,8 +1,8 @@
-"""Importing large libraries while programs and servers are waited for."""
+"""What is done while programs and servers are waited for: other such work, and importing large libraries."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 
@@ -28,3 +28,18 @@ def _import(names: list[str]) -> None:
     for name in names:
         with suppress(ImportError):  # told where it is needed
             import_module(name)
+
+
+def side_by_side(jobs: Sequence[Callable[[], None]]) -> None:
+    """Call all these, each in a thread of its own, and wait for their end; none of them may raise anything."""
+    if len(jobs) < 2:
+        for job in jobs:
+            job()
+        return
+    import threading
+
+    threads = [threading.Thread(target=job) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

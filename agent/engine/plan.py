@@ -8,9 +8,10 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from agent.engine.ahead import imported_ahead
+from agent.engine.ahead import imported_ahead, side_by_side
 from agent.engine.step import (
     BLOCKED,
     FAILED,
@@ -83,12 +84,18 @@ class Planner:
         for entry in entries:
             if isinstance(entry.resource, Prefetching):
                 by_class[type(entry.resource)].append(entry.resource)
-        problems = {}
-        for cls, resources in by_class.items():
+        problems: dict[str, ResourceError] = {}
+
+        def fetch(cls: Any) -> None:
             try:
-                cls.prefetch(self._host, resources)
+                cls.prefetch(self._host, by_class[cls])
             except Exception as error:  # noqa: BLE001 - a bug in a kind, too, is its resource's
                 problems[cls.kind] = self.told(error)
+
+        side_by_side([partial(fetch, cls) for cls in by_class if cls.waits])
+        for cls in by_class:
+            if not cls.waits:
+                fetch(cls)
         return problems
 
     def look(self, step: Step, problem: ResourceError | None = None) -> None:

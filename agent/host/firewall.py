@@ -117,6 +117,12 @@ class Firewall:
                     return label
         return None
 
+    def ask_kernel(self, block: Block) -> None:
+        """What it makes of a block, and what it has, once for all. Raises ResourceError where it refuses."""
+        for family in block.families:
+            self.live(family, block)
+            self._verdict(family, block)
+
     # What stands
 
     def live(self, family: str, block: Block) -> Ruleset:

@@ -117,7 +117,14 @@ def run(
     return result
 
 
-def observe(command: Sequence[str], *, stdin: str = "", timeout: float = DEFAULT_TIMEOUT) -> Result:
+def observe(
+    command: Sequence[str],
+    *,
+    stdin: str | bytes = b"",
+    timeout: float = DEFAULT_TIMEOUT,
+    cwd: str | None = None,
+    user: str | None = None,
+) -> Result:
     """Run a program that only looks, whatever its exit status: `run` without `sh`.
 
     A check of an unchanged host starts few programs, mostly one, and importing `sh` takes longer than all else in it.
@@ -125,10 +132,13 @@ def observe(command: Sequence[str], *, stdin: str = "", timeout: float = DEFAULT
     """
     import subprocess
 
-    words = [find_program(command[0]), *command[1:]]
+    words, env = [find_program(command[0]), *command[1:]], None
+    if user is not None and user != "root":
+        words, env = as_user(user, words, env)
+    data = stdin.encode() if isinstance(stdin, str) else stdin
     try:
         done = subprocess.run(
-            words, input=stdin.encode(), capture_output=True, env=environment(), timeout=timeout, check=False
+            words, input=data, capture_output=True, env=environment(env), timeout=timeout, check=False, cwd=cwd
         )
     except subprocess.TimeoutExpired:
         raise CommandFailed(f"{' '.join(command)} did not end within {timeout:g} s") from None

@@ -63,6 +63,7 @@ class DnsRecord(Resource, Prefetching, Manual, Undoable):
     """
 
     kind: ClassVar[str] = "dns_record"
+    waits: ClassVar[bool] = True
     reads_with: ClassVar[tuple[str, ...]] = ("dns.resolver",)
     looks_every: ClassVar[str] = "1h"
     example: ClassVar[str] = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -73,6 +74,7 @@ class Iptables(Resource, Prefetching, Groupable, Undoable):
     """
 
     kind: ClassVar[str] = "iptables"
+    waits: ClassVar[bool] = True
     not_undone: ClassVar[tuple[str, ...]] = ("elsewhere", "boot", "jump", "order", "foreign")
     undone_whole: ClassVar[bool] = True
     example: ClassVar[str] = (
@@ -144,6 +146,9 @@ class Iptables(Resource, Prefetching, Groupable, Undoable):
     @classmethod
     def prefetch(cls, host: Host, resources: Sequence[Iptables]) -> None:
         host.firewall.selected = frozenset(resource.name for resource in resources)
+        for resource in resources:
+            with suppress(ResourceError):  # `read` tells of it
+                host.firewall.ask_kernel(resource.block())
 
     def desired(self, host: Host) -> State | None:
         if self.ensure == "absent":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,7 +14,7 @@ from agent.host import Host, gnupg
 from agent.host.keytable import Wanted, complaint, key_table, resolved, unusable
 from agent.host.names import user_id
 from agent.host.pgpkeys import Key, day
-from agent.resource import Change, Resource, State, Undoable
+from agent.resource import Change, Prefetching, Resource, State, Undoable
 from agent.sources import At, Below, Source
 
 _MODE = "0700"
@@ -21,7 +22,7 @@ _DAY = 86400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keyring(Resource, Undoable):
+class Keyring(Resource, Prefetching, Undoable):
     """A GnuPG home with these keys in it, for its owner alone (mode 0700, all files 0600).
 
     A declared key is merged into the copy that is there: a renewed key brings its new expiry, user ids, subkeys or
@@ -32,6 +33,7 @@ class Keyring(Resource, Undoable):
     """
 
     kind: ClassVar[str] = "keyring"
+    waits: ClassVar[bool] = True
     not_undone: ClassVar[tuple[str, ...]] = ("exposed",)
     looks_every: ClassVar[str] = "6h"
     files_beside: ClassVar[tuple[str, ...]] = ("keys.file",)
@@ -86,6 +88,15 @@ class Keyring(Resource, Undoable):
         if self.exclusive:
             state["undeclared"] = []
         return state
+
+    @classmethod
+    def prefetch(cls, host: Host, resources: Sequence[Keyring]) -> None:
+        for resource in resources:
+            with suppress(ResourceError, OSError):  # `read` tells of it
+                resolved(resource.keys)
+                entry = host.files.read_entry(resource.name, resource.links)
+                if host.is_root and entry is not None and entry["type"] == "directory":
+                    host.gnupg.keys(resource.name)
 
     def read(self, host: Host) -> State | None:
         entry = host.files.read_entry(self.name, self.links)

@@ -37,6 +37,7 @@ class Service(Resource, Refreshable, Prefetching, Undoable):
     """
 
     kind: ClassVar[str] = "service"
+    waits: ClassVar[bool] = True
     not_undone: ClassVar[tuple[str, ...]] = ("unit_file",)
     example: ClassVar[str] = (
         '[file."/etc/default/cron"]\ncontent = "EXTRA_OPTS=-L5\\n"\n\n'

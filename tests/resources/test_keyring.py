@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -498,13 +499,13 @@ def test_a_thousand_keys_cost_one_reading(home: str, maker: Maker, host: Host, m
     blocks = [block.data for block in key_blocks(maker.gpg("--export", "many"))]
     copies = [blocks[number % distinct] for number in range(1000)]
     started: list[str] = []
-    real = gnupg.run
 
-    def counted(command: Any, **options: Any) -> Any:
+    def counted(real: Any, command: Any, **options: Any) -> Any:
         started.append(" ".join(command))
         return real(command, **options)
 
-    monkeypatch.setattr(gnupg, "run", counted)
+    for name in ("run", "observe"):
+        monkeypatch.setattr(gnupg, name, functools.partial(counted, getattr(gnupg, name)))
     paths = []
     for number, block in enumerate(copies):
         path = Path(home).parent / f"{number}.pgp"

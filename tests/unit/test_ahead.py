@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.engine.ahead import imported_ahead
+from agent.engine.ahead import imported_ahead, side_by_side
 from agent.resources import KINDS, kind_class
 
 
@@ -45,3 +45,15 @@ def test_no_thread_for_nothing() -> None:
 def test_every_name_is_a_module(kind: str) -> None:
     for name in kind_class(kind).reads_with:
         assert __import__(name)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_all_jobs_are_done_beside_one_another(count: int) -> None:
+    together, done = threading.Barrier(max(count, 1)), list[int]()
+
+    def job(number: int) -> None:
+        together.wait(30)  # comes to nothing where one waits for the end of another
+        done.append(number)
+
+    side_by_side([lambda number=number: job(number) for number in range(count)])
+    assert sorted(done) == list(range(count))
