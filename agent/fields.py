@@ -121,6 +121,13 @@ def cidr(text: str) -> str:
     return text
 
 
+def time_span(text: str) -> str:
+    """A duration that is longer than none."""
+    if not seconds(text):
+        raise ValueError(f'"{text}" is no time at all')
+    return text
+
+
 def regex(text: str) -> str:
     """A regular expression in Python's syntax."""
     try:
@@ -156,6 +163,7 @@ def account_id(number: int) -> int:
 AbsolutePath = Annotated[str, Parsed(absolute_path)]
 Mode = Annotated[str, Parsed(file_mode)]
 Duration = Annotated[str, Parsed(lambda text: (seconds(text), text)[1])]
+TimeSpan = Annotated[str, Parsed(time_span)]
 Regex = Annotated[str, Parsed(regex)]
 Argv = Annotated[list[str], Parsed(argv)]
 AccountName = Annotated[str, Parsed(account_name)]

@@ -69,6 +69,18 @@ class Graph:
                     self._add(place.id, entry.id)
                 else:
                     self._add(entry.id, place.id)
+                    self._imply_target(entry, place, places)
+
+    def _imply_target(self, entry: Entry, link: Entry, places: Mapping[str, Sequence[Entry]]) -> None:
+        """What lies below a link lies in what the link points to, which may be a link as well."""
+        seen = {link.id}
+        targets = list(places.get(link.resource.leads_to(), ()))
+        while targets:
+            place = targets.pop()
+            if place.id not in seen and not _goes(place):
+                seen.add(place.id)
+                self._add(entry.id, place.id)
+                targets += places.get(place.resource.leads_to(), ())
 
     def _imply_by_state(self) -> None:
         by_state: dict[tuple[str, str], list[str]] = defaultdict(list)

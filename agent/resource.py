@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from agent.fields import Doc, Duration
+from agent.fields import Doc, TimeSpan
 from agent.sources import At, Source
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Resource:
         Literal["repair", "report"], Doc("What the resident agent does when it drifts: put it right, or only say so")
     ] = "repair"
     check_every: Annotated[
-        Duration | None, Doc("How often the resident agent reads it again, whether an event told or not")
+        TimeSpan | None, Doc("How often the resident agent reads it again, whether an event told or not")
     ] = None
     on_removal: Annotated[
         Literal["keep", "undo"],
@@ -137,6 +137,14 @@ class Resource:
 
         One that ends with `/` is a folder that is its own with all it holds: no `purge` looks into it.
         """
+        return ()
+
+    def leads_to(self) -> str:
+        """The absolute path in which that really lies what lies below its own; nothing where that is its own."""
+        return ""
+
+    def claims(self) -> Iterable[tuple[str, str]]:
+        """Things that are not its own alone, each with what it makes of it: two resources must not contradict."""
         return ()
 
     def watched(self) -> Iterable[Source]:

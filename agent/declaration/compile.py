@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from agent.declaration.claims import check_claims
 from agent.declaration.desired import Desired, resource_fields, secrets_in
 from agent.declaration.document import Reader, nearest
 from agent.declaration.draft import Drafter
@@ -71,6 +72,7 @@ def _entries(site: Site, renderer: Renderer, values: Values) -> list[Entry]:
     drafts = drafter.drafts
     problems += unread_values(site, renderer, drafts.templates_of_site)
     problems += check_places(drafts.by_id)
+    problems += check_claims(drafts.by_id)
     references = References(site, drafts)
     graph = Graph([references.entry(draft) for draft in drafts.by_id.values()])
     for cycle in graph.cycles():

@@ -157,6 +157,12 @@ class Apt(Resource, Prefetching, Groupable, Undoable):
             with suppress(ResourceError):  # Whoever needs it asks again, and shows the reason.
                 host.dpkg.policies(names, release)
 
+    def claims(self) -> Iterable[tuple[str, str]]:
+        for name in self.names:
+            yield f"the package {name}", "is removed" if self.leaving else "is installed"
+            if self.hold is not None:
+                yield f"the hold of the package {name}", "is kept" if self.hold else "is released"
+
     def watched(self) -> Iterable[Source]:
         return [At("/var/lib/dpkg/status")]
 

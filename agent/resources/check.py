@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from agent.errors import ResourceError
-from agent.fields import Argv, Doc, Duration, Parsed, seconds
+from agent.fields import Argv, Doc, Parsed, TimeSpan, seconds
 from agent.host import Host
 from agent.host.probe import probe, service
 from agent.host.run import run
@@ -58,7 +58,7 @@ class Check(Resource, Checking):
             "says, or a table of `status`, `output` and `banner`"
         ),
     ] = None
-    timeout: Annotated[Duration, Doc("How long it may take")] = "10s"
+    timeout: Annotated[TimeSpan, Doc("How long it may take")] = "10s"
     verify: Annotated[bool, Doc("Whether the certificate must be valid, and for this host name")] = False
 
     def problems(self) -> Iterable[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
-from agent.fields import AbsolutePath, AccountName, Argv, Doc, Duration, seconds
+from agent.fields import AbsolutePath, AccountName, Argv, Doc, TimeSpan, seconds
 from agent.host import Host
 from agent.host.run import Result, find_program, run
 from agent.resource import Change, Refreshable, Resource, State
@@ -51,7 +51,7 @@ class Command(Resource, Refreshable):
         dict[str, str],
         Doc("Environment variables. No secrets: all that it starts inherits them; put those into a file that it reads"),
     ] = field(default_factory=dict)
-    timeout: Annotated[Duration, Doc("How long it, or a guard, may take before it is ended with all it started")] = "5m"
+    timeout: Annotated[TimeSpan, Doc("How long it, or a guard, may take before it is ended with all it started")] = "5m"
     sensitive: Annotated[bool, Doc("Neither its arguments nor its output are ever shown")] = False
 
     def problems(self) -> Iterable[str]:

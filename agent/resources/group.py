@@ -42,6 +42,10 @@ class Group(Resource, Undoable):
             return None
         return {} if self.ensure == "present" and self.gid is None else {"gid": entry.gid}
 
+    def claims(self) -> Iterable[tuple[str, str]]:
+        if self.gid is not None:
+            yield f"the gid {self.gid}", f"is given to {self.name}"
+
     def apply(self, host: Host, change: Change) -> None:
         if change.desired is None:
             self._remove(host)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -76,6 +77,9 @@ class Link(Resource, Undoable):
 
     def paths(self) -> Iterable[str]:
         return (self.name,)
+
+    def leads_to(self) -> str:
+        return os.path.normpath(os.path.join(os.path.dirname(self.name), self.target)) if self.target else ""
 
     def temporaries(self) -> Iterable[str]:
         return (temporary_beside(self.name),)

@@ -104,6 +104,10 @@ class User(Resource, Undoable):
             state["locked"] = accounts.passwords.get(self.name, "unset") != "usable"
         return state
 
+    def claims(self) -> Iterable[tuple[str, str]]:
+        if self.uid is not None:
+            yield f"the uid {self.uid}", f"is given to {self.name}"
+
     def apply(self, host: Host, change: Change) -> None:
         if change.desired is None:
             host.accounts.change(["userdel", self.name])

@@ -219,7 +219,7 @@ requires = ["apt:nginx"]
         "file:/srv/data/deep/f", "command:prepare", "block:/srv/data/b#x", "directory:/srv/data", "link:/srv/new",
         "user:vmail", "group:mail", *apt,
     }  # fmt: skip
-    assert implied["file:/srv/new/x"] == {"directory:/srv", "link:/srv/new", "user:vmail"}
+    assert implied["file:/srv/new/x"] == {"directory:/srv", "link:/srv/new", "directory:/srv/data", "user:vmail"}
     assert implied["apt:tree"] == implied["apt:php"] == set()
     assert shown.resource("apt:php")["requires"] == ["apt:nginx"]
     text = site.run("show", "service:web").out
@@ -317,6 +317,9 @@ content = "x"
 [command.x]
 {RUN}env = {{ a = 1 }}
 timeout = 5
+[command.y]
+{RUN}timeout = "0s"
+check_every = "0ms"
 [file."/etc/d"]
 content = "x"
 template = "y"
@@ -331,7 +334,8 @@ keep = ["x"]
     assert set(told) == {
         *(b + key for key in ("content", "mode", "owner", "drift", "check_every", "on_removal", "requires", "sensitive",
                               "ensure", "validate")),
-        'file."etc/c"', "command.x.env.a", "command.x.timeout", 'file."/etc/d"', 'file."/etc/e".content',
+        'file."etc/c"', "command.x.env.a", "command.x.timeout", "command.y.timeout", "command.y.check_every",
+        'file."/etc/d"', 'file."/etc/e".content',
         'directory."/etc/f"',
     }  # fmt: skip
     assert told[b + "drift"]["message"] == 'must be "repair" or "report", not a string ("repiar")'
