@@ -167,7 +167,9 @@ class Drafter:
         table[str(at[-1])] = path
         if not self._reader.listing(folder, listing.literal(path)):
             shown = self._reader.shown(Path(path))
-            what = f"{shown} is a directory" if os.path.isdir(path) else f"there is no file {shown}"
+            what = f"there is no file {shown}"
+            if os.path.exists(path):
+                what = f"{shown} is a directory" if os.path.isdir(path) else f"{shown} is not a regular file"
             self._problem(draft.declaration, what, at)
 
     def _filled_in(self, value: Any, filling: _Filling, written: KeyPath, at: KeyPath) -> Any:

@@ -76,7 +76,7 @@ class Applier:
             return
         resource = step.entry.resource
         if needs_changed or step.outcome == UNKNOWN:
-            self._planner.look(step)
+            self._look_again(step)
         if step.outcome == FAILED:
             self._not_readable(step)
         elif isinstance(resource, Checking):
@@ -87,6 +87,13 @@ class Applier:
                 self._change(step, step.change)
             if step.outcome not in (FAILED, UNKNOWN) and isinstance(resource, Refreshable):
                 refresh(self._context, step, resource)
+
+    def _look_again(self, step: Step) -> None:
+        """Read it now that others were changed: what was right until then has not drifted, but follows from that."""
+        was_right = step.outcome in (IN_DESIRED_STATE, "would-refresh")
+        self._planner.look(step)
+        if was_right and step.cause == "drift":
+            step.cause = "refresh"
 
     def _not_readable(self, step: Step) -> None:
         intent = Intent(step.id, step.entry.source, "read", "")
@@ -149,7 +156,7 @@ class Applier:
         touched = self._context.touched
         for step in steps:
             if touched and not touched.isdisjoint(step.entry.requires):
-                self._planner.look(step)
+                self._look_again(step)
         due = [(step, step.change) for step in steps if step.change is not None]
         if not due:
             return

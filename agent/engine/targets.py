@@ -53,13 +53,16 @@ def _same(entries: Sequence[Entry], kind: str, name: str) -> list[str]:
 def _nothing(entries: Sequence[Entry], target: str) -> UsageError:
     import difflib
 
+    kind, colon, name = target.partition(":")
     words = [entry.id for entry in entries] + [f"state:{name}" for name in dict.fromkeys(e.state for e in entries)]
     close = difflib.get_close_matches(target, words, n=1, cutoff=0.6)
+    if not close and colon and kind not in (*KINDS, "state"):
+        close = [f"{word}:{name}" for word in difflib.get_close_matches(kind.lower(), (*KINDS, "state"), n=1)]
     if close:
         hint = f'did you mean "{close[0]}"?'
-    elif ":" not in target:
+    elif not colon:
         hint = 'a target is "kind:name", "kind:*" or "state:name"'
-    elif target.partition(":")[0] not in (*KINDS, "state"):
+    elif kind not in (*KINDS, "state"):
         hint = f"kinds are {', '.join(KINDS)}"
     else:
         hint = "`agent show` lists what the site declares"

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import re
+import shlex
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +42,10 @@ def find_program(name: str) -> str:
         path = os.path.join(folder, name)
         if os.path.isfile(path) and os.access(path, os.X_OK):
             return path
-    raise Missing(f"the program {name} is not installed", hint=f"looked in {PATH}")
+    if "/" not in name:
+        raise Missing(f"the program {name} is not installed", hint=f"looked in {PATH}")
+    what = "is not an executable file" if os.path.lexists(name) else "does not exist"
+    raise Missing(f"the program {name} {what}")
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -103,7 +107,7 @@ def run(
         options["_out"] = take
     if pass_fds:
         options["_pass_fds"] = set(pass_fds)
-    shown = command[0] if quiet else " ".join(command)
+    shown = command[0] if quiet else shlex.join(command)
     try:
         process = sh.Command(words[0])(*words[1:], **options)
     except sh.ForkException as error:  # which shows a traceback of the child

@@ -68,7 +68,7 @@ class Secrets:
         source = self._sources[name]
         path = source.file or _credential_path(name, source.credential or "")
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = Path(path).read_bytes().decode()
         except FileNotFoundError:
             if name in self._not_made:
                 raise self._not_made[name] from None
@@ -77,8 +77,10 @@ class Secrets:
             raise ResourceError(f"the secret {name} has no value: {path} does not exist") from None
         except PermissionError:
             raise NotPermitted(f"the secret {name} can only be read by root") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ResourceError(f"the secret {name} cannot be read from {path}: {error.__class__.__name__}") from None
+        except OSError as error:
+            raise ResourceError(f"the secret {name} cannot be read from {path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ResourceError(f"the secret {name} cannot be read from {path}: it is not UTF-8") from None
         value = text.removesuffix("\n").removesuffix("\r")
         if not value:
             raise ResourceError(f"the secret {name} is empty", hint=f"look at {path}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from agent.report.text import Style, visible
+from agent.report.text import Style, value_text, visible
 
 _SYMBOLS = {"add": "+", "change": "~", "remove": "-", "refresh": ">"}
 
@@ -46,15 +46,11 @@ def change_lines(change: Mapping[str, Any], style: Style) -> Iterator[str]:
     yield f"       {symbol} {visible(change['resource']):<38} {why}{outcome}{duration}"
     for each in change["changes"]:
         if each["attribute"] != "content" or not change["diff"]:
-            yield visible(f"           {each['attribute']} {_value(each['actual'])} → {_value(each['desired'])}")
+            attribute = visible(each["attribute"]).replace("\n", "\\n")
+            yield f"           {attribute} {value_text(each['actual'])} → {value_text(each['desired'])}"
     diff = (change["diff"] or "").removesuffix("\n")
     for line in diff.split("\n") if diff else ():
         colour = {"-": "31", "+": "32", "@": "2"}.get(line[:1], "0")
         yield "           " + style.paint(colour, visible(line))
     for line in (change["error"] or "").splitlines():
         yield "           " + visible(line)
-
-
-def _value(value: Any) -> str:
-    text = "(none)" if value is None else str(value)
-    return text if len(text) <= 100 else text[:99] + "…"

@@ -89,7 +89,7 @@ def _attribute_lines(step: Step, style: Style, verbose: bool, brief: bool) -> It
         width = min(40, max([8, *(len(each.attribute) for each in changes)]))
         for each in changes:
             if each.attribute != "content" or step.diff is None:
-                yield f"    {_in_line(each.attribute):<{width}} {_value(each.actual)} → {_value(each.desired)}"
+                yield f"    {_in_line(each.attribute):<{width}} {value_text(each.actual)} → {value_text(each.desired)}"
     if step.diff is not None and (change.desired is not None or verbose):
         yield "    content"
         yield from _diff_lines(step.diff, style, whole=verbose or (change.actual is not None and not brief))
@@ -121,16 +121,17 @@ def _diff_lines(diff: str, style: Style, *, whole: bool) -> Iterator[str]:
         yield f"      … {len(lines) - limit} more lines (--verbose shows them)"
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """A value in one line, as a plan shows it."""
     value = shown(value)
     if value is None:
         return "(none)"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        return "[" + ", ".join(_value(item) for item in value) + "]"
+        return "[" + ", ".join(value_text(item) for item in value) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_in_line(key)} = {_value(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{_in_line(key)} = {value_text(item)}" for key, item in value.items()) + "}"
     text = _in_line(str(value))
     return text if len(text) <= 100 else text[:99] + "…"
 

@@ -141,7 +141,10 @@ def test_targets_narrow_to_what_they_need(site: SiteFolder) -> None:
         ("file:HOST/d/onee", "file:HOST/d/one"),
         ("state:sites", "state:site"),
         ("nothing", "kind:name"),
-        ("filee:*", "kinds are"),
+        ("filee:*", 'did you mean "file:*"?'),
+        ("User:nobody", 'did you mean "user:nobody"?'),
+        ("stat:one", 'did you mean "state:one"?'),
+        ("zz:*", "kinds are"),
         ("link:*", "agent show"),
     ],
 )

@@ -80,6 +80,29 @@ def test_holds_runs_causes_diffs_and_durations(site: SiteFolder) -> None:
     assert len(site.run("log", "--limit", "2").out.splitlines()) == 2
 
 
+def test_what_follows_from_another_change_is_no_drift(site: SiteFolder) -> None:
+    declared = (
+        '[file."HOST/a"]\ncontent = "{}"\n[command.copy]\nrun = ["cp", "HOST/a", "HOST/b"]\n'
+        'unless = ["cmp", "HOST/a", "HOST/b"]\nrequires = ["file:HOST/a"]\n'
+    )
+    site.write("site.toml", declared.format(1))
+    assert site.run("apply").code == 0
+    site.write("site.toml", declared.format(2))
+    row = site.run("apply", "--json").resource("command:copy")
+    assert (row["outcome"], row["cause"]) == ("changed", "refresh")
+    assert (site.host / "b").read_text() == "2"
+    (site.host / "b").write_text("by hand")
+    assert site.run("apply", "--json").resource("command:copy")["cause"] == "drift"
+
+
+def test_values_are_shown_as_in_a_plan(site: SiteFolder) -> None:
+    (site.host / "a\nb").touch()
+    site.write("site.toml", '[directory."HOST"]\npurge = true\n')
+    line = "unmanaged [a\\nb] → []"
+    assert line in site.run("apply").out
+    assert line in site.run("log", "1").out
+
+
 def test_a_run_that_is_not_there(site: SiteFolder) -> None:
     filled(site)
     result = site.run("log", "17")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -186,10 +187,12 @@ def test_templates_that_cannot_be_filled_in(site: SiteFolder) -> None:
         toml += f'[file."/etc/{name}"]\ntemplate = "{name}"\n'
     toml += '[file."/etc/lost"]\ntemplate = "lost"\n[file."/etc/folder"]\ntemplate = "sub"\n'
     toml += '[file."/etc/none"]\nsource = "lost"\n[file."/etc/dir"]\nsource = "sub"\n'
+    os.mkfifo(site.path / "states/s/pipe")
+    toml += '[file."/etc/pipe"]\nsource = "pipe"\n'
     toml += '[file."/etc/nul"]\ntemplate = "a\\u0000"\n'
     site.write("states/s/state.toml", toml)
     told = {each["key"]: each for each in site.wrong()}
-    assert len(told) == len(templates) + 5
+    assert len(told) == len(templates) + 6
     for name, (_, file, line, words) in templates.items():
         problem = told[f'file."/etc/{name}".template']
         assert (problem["file"], problem["line"]) == (f"states/s/{file}", line), name
@@ -197,6 +200,7 @@ def test_templates_that_cannot_be_filled_in(site: SiteFolder) -> None:
     assert told['file."/etc/name".template']["hint"] == 'did you mean "domain"?'
     assert told['file."/etc/lost".template']["message"] == 'there is no template "states/s/lost"'
     assert told['file."/etc/none".source']["message"] == "there is no file states/s/lost"
+    assert told['file."/etc/pipe".source']["message"] == "states/s/pipe is not a regular file"
     assert told['file."/etc/dir".source']["message"] == "states/s/sub is a directory"
     assert "directory" in told['file."/etc/folder".template']["message"]
 

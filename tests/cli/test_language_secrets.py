@@ -175,3 +175,14 @@ j = { file = "" }
         ("site.toml", "secrets.c.fiel"), ("more.toml", "secrets.h"), ("states/t/state.toml", "secrets.k"),
     }  # fmt: skip
     assert told["site.toml", "secrets.c.fiel"]["hint"] == 'did you mean "file"?'
+
+
+def test_a_secret_is_its_file_but_for_the_last_end_of_a_line(site: SiteFolder) -> None:
+    site.write("site.toml", '[secrets.k]\nfile = "HOST/k"\n[file."HOST/f"]\ncontent = "{{ secrets.k }}"\n')
+    for kept, value in ((b"a\r\nb\rc\r\n", b"a\r\nb\rc"), (b" a\n\n", b" a\n"), (b"a", b"a")):
+        (site.host / "k").write_bytes(kept)
+        assert site.run("apply").code == 0
+        assert (site.host / "f").read_bytes() == value
+    (site.host / "k").write_bytes(b"\xe4")
+    error = site.run("apply", "--json").resource(f"file:{site.host}/f")["error"]
+    assert error == f"the secret k cannot be read from {site.host}/k: it is not UTF-8"

@@ -67,6 +67,28 @@ def test_odd_things_fail_alone(site: SiteFolder) -> None:
     assert {"fifo", "fifo2"} <= {path.name for path in site.host.iterdir()}
 
 
+def test_programs_are_named_so_that_they_can_be_tried(site: SiteFolder) -> None:
+    (site.host / "plain").touch()
+    site.write(
+        "site.toml",
+        """
+[command.fails]
+run = ["sh", "-c", "exit 3"]
+creates = "HOST/x"
+[command.nowhere]
+run = ["HOST/nowhere"]
+[command.plain]
+run = ["HOST/plain"]
+""",
+    )
+    errors = {row["id"]: row["error"] for row in site.run("apply", "--json").json["resources"]}
+    assert errors == {
+        "command:fails": "sh -c 'exit 3': exit status 3",
+        "command:nowhere": f"the program {site.host}/nowhere does not exist",
+        "command:plain": f"the program {site.host}/plain is not an executable file",
+    }
+
+
 def test_a_bug_in_a_kind_is_its_resources_error(site: SiteFolder) -> None:
     """What nobody thought of is made to happen by a broken interpreter start-up file."""
     site.write(
