@@ -78,6 +78,8 @@ class Resource:
     """What is said of it to those whose state cannot be known before it was applied."""
     previewed: ClassVar[tuple[str, ...]] = ()
     """Attributes whose difference `preview` shows word for word, so that a plan need not list it as well."""
+    reaches_far: ClassVar[bool] = True
+    """Whether its change may have effects that no requirement tells of, such as those of a program."""
     looks_every: ClassVar[str] = "1h"
     """The default of `check_every`: rarely where events tell, more often where none does."""
 
@@ -127,6 +129,9 @@ class Resource:
     def apply(self, host: Host, change: Change) -> None:
         """Carry the whole change out, or raise ResourceError."""
         raise NotImplementedError
+
+    def foresee(self, host: Host, change: Change) -> None:
+        """Raise ResourceError where it shows already that the change cannot be made, so that a plan says so, too."""
 
     def implied_requires(self) -> Iterable[str]:
         """References that come first where they are declared."""

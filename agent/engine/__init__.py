@@ -72,16 +72,16 @@ class Engine:
     def _check(self, journal: Journal | None, entries: Sequence[Entry], whole: bool, watcher: Watcher) -> Report:
         host = self._host(journal)
         planner = Planner(host, journal or Past(), self._desired.secrets.hide)
+        removals = Removals(journal, self._desired.site, self._desired.entries) if journal and whole else None
+        planner.unforeseeable = removals is not None and removals.make_room
         report = Report("check", str(self._desired.site), planner.plan(entries, watcher.begins), bugs=planner.bugs)
         block_all(report.steps)
         report.notes += host.notes
-        if journal is not None:
-            if whole:
-                removals = Removals(journal, self._desired.site, self._desired.entries)
-                report.steps += removals.plan(host)
-                report.notes += removals.notes()
-            else:
-                report.notes += self._waiting(journal, report)
+        if removals is not None:
+            report.steps += removals.plan(host)
+            report.notes += removals.notes()
+        elif journal is not None:
+            report.notes += self._waiting(journal, report)
         return report
 
     def history(self) -> dict[str, dict[str, Any]]:

@@ -75,7 +75,7 @@ class Applier:
         if step.outcome == IN_DESIRED_STATE and not needs_changed:
             return
         resource = step.entry.resource
-        if needs_changed or step.outcome == UNKNOWN:
+        if needs_changed or step.outcome == UNKNOWN or (touched and step.outcome == FAILED):
             self._look_again(step)
         if step.outcome == FAILED:
             self._not_readable(step)

@@ -50,7 +50,10 @@ class Past:
 
 
 class Planner:
-    """Reads resources and says what each comes to. `hide` takes secrets out of what is shown."""
+    """Reads resources and says what each comes to. `hide` takes secrets out of what is shown.
+
+    It is `unforeseeable` what will be refused once something is planned that may make room for anything.
+    """
 
     def __init__(self, host: Host, past: Past | Any, hide: Callable[[str], str] = lambda text: text) -> None:
         self._host = host
@@ -58,6 +61,7 @@ class Planner:
         self._owed = past.owed()
         self.hide = hide
         self.bugs: list[Exception] = []
+        self.unforeseeable = False
         self.steps: dict[str, Step] = {}
 
     def plan(
@@ -108,12 +112,15 @@ class Planner:
             if problem is not None:
                 raise problem
             change = self.difference(step)
+            if change is not None and not self.unforeseeable and self._first_pending(step) is None:
+                step.entry.resource.foresee(self._host, change)
         except Exception as error:  # noqa: BLE001 - a bug in a kind, too, is its resource's
             self._not_known(step, self.told(error))
         else:
             if change is not None:
                 self._would_change(step, change)
             self._would_refresh(step)
+        self.unforeseeable |= step.changes_something and step.entry.resource.reaches_far
         step.notes += self._host.notes[known:]
         step.duration += time.perf_counter() - started
 

@@ -86,6 +86,11 @@ class Removals:
         taken = {path for entry in entries for path in entry.resource.paths()}
         return {each.id for each in self._all if not taken.isdisjoint(each.paths())}
 
+    @property
+    def make_room(self) -> bool:
+        """Whether something stands where another resource is declared now, and is undone first."""
+        return any(each.entry is not None and each.id in self._in_the_way for each in self._all)
+
     def plan(self, host: Host) -> Iterator[Step]:
         """The steps that undo what is to be undone."""
         for each in self._all:

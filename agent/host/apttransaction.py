@@ -7,7 +7,7 @@ change one that is on hold; a request that apt cannot carry out fails alone, and
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 from agent.errors import CommandFailed, NotPermitted, ResourceError
@@ -80,11 +80,7 @@ class Transaction:
                 self.errors[request.id] = error
 
     def _on_hold(self, request: Request) -> ResourceError | None:
-        held = [] if request.may_change_held else [name for name in request.unmet() if self._dpkg.is_held(name)]
-        if not held:
-            return None
-        hint = "declare hold = true or hold = false, and it may change"
-        return ResourceError(f"{', '.join(held)} is on hold (apt-mark hold)", hint=hint)
+        return None if request.may_change_held else on_hold(self._dpkg, request.unmet())
 
     # --- one call of apt-get -------------------------------------------------------------------------------------
 
@@ -213,3 +209,12 @@ class Transaction:
             except ResourceError as error:
                 self.errors.update({request.id: error for request in requests})
             self._dpkg.forget()
+
+
+def on_hold(dpkg: Dpkg, names: Iterable[str]) -> ResourceError | None:
+    """Why these packages are not changed, where one is on hold."""
+    held = [name for name in names if dpkg.is_held(name)]
+    if not held:
+        return None
+    hint = "declare hold = true or hold = false, and it may change"
+    return ResourceError(f"{', '.join(held)} is on hold (apt-mark hold)", hint=hint)

@@ -120,6 +120,14 @@ class Files:
         if not os.path.isdir(folder):
             raise Missing(f"the folder {folder} does not exist", hint=f'declare [directory."{folder}"]')
 
+    def foresee(self, path: str, owner: str | None = None, group: str | None = None) -> None:
+        """Raise Missing where the folder that `path` stands in, its owner or its group is not there."""
+        self.require_parent(path)
+        if owner is not None:
+            user_id(owner)
+        if group is not None:
+            group_id(group)
+
     @contextlib.contextmanager
     def folder(self, path: str, links: Collection[str] = ()) -> Iterator[tuple[int, str]]:
         """The open parent folder of `path` and the last name of it, walked without following foreign links."""

@@ -12,7 +12,7 @@ from agent.errors import Degraded, ResourceError
 from agent.fields import Doc, Parsed
 from agent.host import Host
 from agent.host.aptrequest import Request, plain_request
-from agent.host.apttransaction import Transaction
+from agent.host.apttransaction import Transaction, on_hold
 from agent.host.debconf import answer_line, problems_of_answer
 from agent.host.versions import matches, version_key, version_pattern
 from agent.resource import Change, Groupable, Prefetching, Resource, State, Undoable
@@ -162,6 +162,10 @@ class Apt(Resource, Prefetching, Groupable, Undoable):
             yield f"the package {name}", "is removed" if self.leaving else "is installed"
             if self.hold is not None:
                 yield f"the hold of the package {name}", "is kept" if self.hold else "is released"
+
+    def foresee(self, host: Host, change: Change) -> None:  # noqa: ARG002
+        if self.hold is None and (error := on_hold(host.dpkg, self._unmet(host))):
+            raise error
 
     def watched(self) -> Iterable[Source]:
         return [At("/var/lib/dpkg/status")]

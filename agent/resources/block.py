@@ -38,6 +38,7 @@ class Block(Resource, Undoable):
     """
 
     kind: ClassVar[str] = "block"
+    reaches_far: ClassVar[bool] = False
     example: ClassVar[str] = '[block."/etc/hosts#gateway"]\ncontent = "192.0.2.1 gateway.example.net gateway\\n"\n'
     shares_path: ClassVar[bool] = True
     """Several of this kind may stand at one path."""

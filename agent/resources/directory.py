@@ -29,6 +29,7 @@ class Directory(Resource, Undoable):
     """
 
     kind: ClassVar[str] = "directory"
+    reaches_far: ClassVar[bool] = False
     example: ClassVar[str] = '[directory."/srv/example"]\nmode = "0750"\ngroup = "adm"\n'
 
     name: Annotated[AbsolutePath, Doc("The path")]
@@ -86,11 +87,19 @@ class Directory(Resource, Undoable):
             state["unmanaged"] = self._purge().unmanaged()
         return state
 
-    def apply(self, host: Host, change: Change) -> None:
+    def foresee(self, host: Host, change: Change) -> None:
         actual = change.actual
         if actual is not None and actual["type"] != "directory":
             what = f"a link to {actual['target']}" if actual["type"] == "link" else f"a {actual['type']}"
             raise ResourceError(f"{self.name} is {what}", hint="move it away; it is never removed for a directory")
+        if change.desired is not None:
+            host.files.foresee(self.name, self.owner, self.group)
+        elif not self.purge:
+            self._check_empty()
+
+    def apply(self, host: Host, change: Change) -> None:
+        self.foresee(host, change)
+        actual = change.actual
         if actual is None:
             self._make(host, self.mode or "0755", self.owner, self.group)
             return
@@ -108,6 +117,10 @@ class Directory(Resource, Undoable):
         host.files.set_attributes(self.name, mode=mode, owner=owner, group=group, links=self.links)
 
     def _remove(self, host: Host) -> None:
+        self._check_empty()
+        host.files.remove_directory(self.name, self.links)
+
+    def _check_empty(self) -> None:
         held = Purge(self.name, (), (), self.links).unmanaged()
         if held:
             more = f" and {len(held) - 3} more" if len(held) > 3 else ""
@@ -116,7 +129,6 @@ class Directory(Resource, Undoable):
                 detail=f"it holds {', '.join(held[:3])}{more}",
                 hint="empty it" if self.purge else "empty it, or set purge = true to remove all it holds",
             )
-        host.files.remove_directory(self.name, self.links)
 
     def cannot_undo(self, host: Host, before: State | None) -> str:
         if before is None:

@@ -20,6 +20,7 @@ class File(Resource, Undoable):
     """A file with exactly this content; it is replaced in one instant, after its new content was validated."""
 
     kind: ClassVar[str] = "file"
+    reaches_far: ClassVar[bool] = False
     files_beside: ClassVar[tuple[str, ...]] = ("source",)
     example: ClassVar[str] = '[file."/etc/motd"]\ncontent = "kept by state-agent\\n"\nmode = "0644"\n'
 
@@ -102,12 +103,18 @@ class File(Resource, Undoable):
             state["content"] = Secret(state["content"])
         return state
 
-    def apply(self, host: Host, change: Change) -> None:
+    def foresee(self, host: Host, change: Change) -> None:
         actual, desired = change.actual, change.desired
         kinds = ("directory",) if desired is None else ("directory", "special file")
         if actual is not None and actual["type"] in kinds:
             hint = f"move it away; a {actual['type']} is never removed for a file"
             raise ResourceError(f"{self.name} is a {actual['type']}", hint=hint)
+        if desired is not None:
+            host.files.foresee(self.name, self.owner, self.group)
+
+    def apply(self, host: Host, change: Change) -> None:
+        self.foresee(host, change)
+        actual, desired = change.actual, change.desired
         if desired is None:
             host.files.remove(self.name, self.links)
         elif change.touches("content", "type") or actual is None:

@@ -81,6 +81,10 @@ class Gocryptfs(Resource, Undoable):
             elif gocryptfs.option_name(option) in gocryptfs.OWN:
                 yield f'options: "{option}" cannot be set here'
 
+    def claims(self) -> Iterable[tuple[str, str]]:
+        if self.ensure == "mounted":
+            yield f"the cipher directory {self.cipher}", f"is mounted at {self.name}"
+
     def _options(self, *, for_init: bool) -> list[str]:
         named = {"-" + option.lstrip("-") for option in self.options}
         return sorted(each for each in named if (gocryptfs.option_name(each) in gocryptfs.FOR_INIT) is for_init)

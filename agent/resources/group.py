@@ -46,6 +46,12 @@ class Group(Resource, Undoable):
         if self.gid is not None:
             yield f"the gid {self.gid}", f"is given to {self.name}"
 
+    def foresee(self, host: Host, change: Change) -> None:
+        if change.desired is None:
+            self._check_unused(host)
+        elif self.gid is not None:
+            host.accounts.check_gid(self.gid, self.name)
+
     def apply(self, host: Host, change: Change) -> None:
         if change.desired is None:
             self._remove(host)
@@ -65,13 +71,16 @@ class Group(Resource, Undoable):
         host.accounts.change(["groupmod", "--gid", str(gid), self.name])
 
     def _remove(self, host: Host) -> None:
+        self._check_unused(host)
+        host.accounts.change(["groupdel", self.name])
+
+    def _check_unused(self, host: Host) -> None:
         users = host.accounts.users_in(host.accounts.groups[self.name].gid)
         if users:
             raise ResourceError(
                 f"the group {self.name} is the primary group of {', '.join(users)}",
                 hint="give them another primary group, or remove them first",
             )
-        host.accounts.change(["groupdel", self.name])
 
     def cannot_undo(self, host: Host, before: State | None) -> str:
         is_there = self.name in host.accounts.groups

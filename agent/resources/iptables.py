@@ -129,6 +129,11 @@ class Iptables(Resource, Prefetching, Groupable, Undoable):
             built_in = ", ".join(BUILT_IN[self.table])
             yield f"only a built-in chain has a policy; those of the table {self.table} are {built_in}"
 
+    def claims(self) -> Iterable[tuple[str, str]]:
+        if self.policy is not None:
+            for family in self.families:
+                yield f"the {family} policy of {self.table}/{self.chain}", f"is {self.policy}"
+
     @property
     def families(self) -> tuple[str, ...]:
         """The families that its rules are for."""

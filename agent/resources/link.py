@@ -19,6 +19,7 @@ class Link(Resource, Undoable):
     """A symbolic link; another link in its place is replaced in one instant, a file or directory never is."""
 
     kind: ClassVar[str] = "link"
+    reaches_far: ClassVar[bool] = False
     example: ClassVar[str] = '[link."/etc/localtime"]\ntarget = "/usr/share/zoneinfo/Etc/UTC"\n'
 
     name: Annotated[AbsolutePath, Doc("The path")]
@@ -47,9 +48,14 @@ class Link(Resource, Undoable):
             return None
         return {"type": state["type"], "target": state.get("target")}
 
-    def apply(self, host: Host, change: Change) -> None:
+    def foresee(self, host: Host, change: Change) -> None:
         if change.actual is not None:
             self._refuse_other(change.actual["type"])
+        if change.desired is not None:
+            host.files.foresee(self.name)
+
+    def apply(self, host: Host, change: Change) -> None:
+        self.foresee(host, change)
         if change.desired is None:
             host.files.remove(self.name, self.links)
         else:

@@ -93,6 +93,9 @@ class PostgresRole(Resource, Undoable):
     def preview(self, host: Host, change: Change) -> Sequence[str]:
         return list(self._statements(host.postgres.server(self.cluster), change, literal(REDACTED)))
 
+    def foresee(self, host: Host, change: Change) -> None:
+        list(self._statements(host.postgres.server(self.cluster), change, ""))
+
     def apply(self, host: Host, change: Change) -> None:
         server = host.postgres.server(self.cluster)
         password = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from agent.errors import Degraded, ResourceError
@@ -111,6 +111,11 @@ class PostgresRows(Resource, Undoable):
             yield f"{', '.join(sorted(wrong))} cannot be sensitive, as rows are called by their key"
         if self.ensure == "absent" and self.exclusive:
             yield 'exclusive has no meaning with ensure = "absent"'
+
+    def claims(self) -> Iterable[tuple[str, str]]:
+        if self.ensure == "present":
+            how = f"exclusively as {self.name}" if self.exclusive else "without exclusive"
+            yield f"the rows of {replace(self.table, label='')}", f"are declared {how}"
 
     @property
     def table(self) -> TableName:

@@ -108,6 +108,10 @@ class User(Resource, Undoable):
         if self.uid is not None:
             yield f"the uid {self.uid}", f"is given to {self.name}"
 
+    def foresee(self, host: Host, change: Change) -> None:
+        if change.desired is not None:
+            self._check(host, {each.attribute: each.desired for each in change.attributes})
+
     def apply(self, host: Host, change: Change) -> None:
         if change.desired is None:
             host.accounts.change(["userdel", self.name])

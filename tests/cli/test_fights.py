@@ -31,6 +31,27 @@ def messages(site: SiteFolder, content: str) -> list[str]:
             "[group.a]\ngid = 5001\n[group.b]\ngid = 5001\n",
             "3: the gid 5001 is given to b here, and is given to a by group:a at site.toml:1",
         ),
+        (
+            '[iptables.a]\nchain = "INPUT"\npolicy = "DROP"\nfamily = "ipv6"\n'
+            '[iptables.b]\nchain = "INPUT"\npolicy = "ACCEPT"\n',
+            "5: the ipv6 policy of filter/INPUT is ACCEPT here, and is DROP by iptables:a at site.toml:1",
+        ),
+        (
+            '[secrets.k]\nfile = "k"\n[gocryptfs."/a"]\ncipher = "/c/"\npassphrase = "{{ secrets.k }}"\n'
+            '[gocryptfs."/b"]\ncipher = "/c"\npassphrase = "{{ secrets.k }}"\n',
+            "6: the cipher directory /c is mounted at /b here, and is mounted at /a by gocryptfs:/a at site.toml:3",
+        ),
+        (
+            '[postgres_rows."d.s.t+one"]\nkey = ["a"]\nexclusive = true\n[postgres_rows."d.s.t"]\nkey = ["a"]\n',
+            "4: the rows of d.s.t are declared without exclusive here, and are declared exclusively as d.s.t+one by "
+            "postgres_rows:d.s.t+one at site.toml:1",
+        ),
+        (
+            '[postgres_rows."d.s.t+one"]\nkey = ["a"]\nexclusive = true\n'
+            '[postgres_rows."d.s.t"]\nkey = ["a"]\nexclusive = true\n',
+            "4: the rows of d.s.t are declared exclusively as d.s.t here, and are declared exclusively as d.s.t+one by "
+            "postgres_rows:d.s.t+one at site.toml:1",
+        ),
     ],
 )
 def test_contradictions(site: SiteFolder, content: str, told: str) -> None:
@@ -42,7 +63,10 @@ def test_what_does_not_contradict(site: SiteFolder) -> None:
         "site.toml",
         '[apt.sl]\nversion = ">=5"\n[apt.toys]\npackages = ["sl", "sl"]\nensure = "latest"\n'
         '[apt.ed]\nensure = "absent"\n[apt.old]\npackages = ["ed"]\nensure = "purged"\n'
-        "[user.a]\nuid = 5001\n[group.a]\ngid = 5001\n",
+        "[user.a]\nuid = 5001\n[group.a]\ngid = 5001\n"
+        '[postgres_rows."d.s.t"]\nkey = ["a"]\n[postgres_rows."d.s.t+gone"]\nkey = ["a"]\n'
+        '[postgres_rows."d.s.u"]\nkey = ["a"]\nexclusive = true\n'
+        '[postgres_rows."d.s.u+gone"]\nkey = ["a"]\nensure = "absent"\n',
     )
     site.valid()
 
