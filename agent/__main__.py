@@ -1,5 +1,10 @@
 """`python -m agent` is the same as the `agent` command."""
 
-from agent.cli.main import main
+import sys
 
-main()
+try:
+    from agent.cli.main import main
+
+    main()
+except KeyboardInterrupt:  # before the command itself was there to take it
+    sys.exit("aborted")

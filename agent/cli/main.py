@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 import agent
+from agent.cli.surroundings import prepare
 from agent.errors import AgentError, UsageError
 
 _COMMANDS = {
@@ -84,6 +85,7 @@ def cli(**options: Any) -> None:
 def main() -> None:
     """Run the command line and exit with its status; nobody gets a traceback for their own mistake."""
     _speak_utf8()
+    prepare()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -120,6 +122,9 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:
         _drop_output()
         return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _tell(AgentError(f"{where}{error.strerror or error}"), arguments)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug is told as one
         return _tell_bug(error, arguments)
     return result if isinstance(result, int) else 0
@@ -131,9 +136,10 @@ def _drop_output() -> None:
 
 
 def _tell_usage(error: click.ClickException, arguments: list[str]) -> int:
-    if "--json" in arguments:
-        _print_error(UsageError(error.format_message()), arguments)
-    error.show()
+    with contextlib.suppress(OSError):
+        if "--json" in arguments:
+            _print_error(UsageError(error.format_message()), arguments)
+        error.show()
     return 3
 
 
@@ -142,9 +148,7 @@ def _tell(error: AgentError, arguments: list[str]) -> int:
         import traceback
 
         traceback.print_exc()
-    if "--json" in arguments:
-        _print_error(error, arguments)
-    print(f"agent: {_visible(str(error))}", file=sys.stderr)
+    _say(error, arguments)
     return error.exit_status
 
 
@@ -157,10 +161,17 @@ def _tell_bug(error: Exception, arguments: list[str]) -> int:
         import traceback
 
         traceback.print_exc()
-    if "--json" in arguments:
-        _print_error(told, arguments)
-    print(f"agent: {_visible(str(told))}", file=sys.stderr)
+    _say(told, arguments)
     return 1
+
+
+def _say(error: AgentError, arguments: list[str]) -> None:
+    """Say what is wrong, on stdout as well with --json, as far as anything can be written there."""
+    if "--json" in arguments:
+        with contextlib.suppress(OSError):
+            _print_error(error, arguments)
+    with contextlib.suppress(OSError):
+        print(f"agent: {_visible(str(error))}", file=sys.stderr)
 
 
 def _print_error(error: AgentError, arguments: list[str]) -> None:
