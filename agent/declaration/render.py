@@ -178,4 +178,4 @@ class _Explained:
             return str(error), ""
         if isinstance(error, RecursionError):
             return "goes round in a circle, or is nested too deeply", ""
-        return f"cannot be worked out: {error or type(error).__name__}", ""
+        return f"cannot be worked out: {str(error) or type(error).__name__}", ""

@@ -122,6 +122,7 @@ def test_expressions_that_cannot_be_filled_in(site: SiteFolder) -> None:
         "{{ domain | uper }}": "not a valid expression: No filter named 'uper'. (did you mean \"upper\"?)",
         "{{ domain | random }}": "not a valid expression",
         "{{ 1 / 0 }}": "cannot be worked out: division by zero",
+        "{{ 'x' * 10 ** 15 }}": "cannot be worked out: MemoryError",
         "{{ domain.upper }}": "comes to a builtin function or method, which is no value",
         "{{ facts }}": "is not a value, but a table of names",
         "a {{ s }}": "is not a value, but a table of names",
