@@ -90,6 +90,11 @@ def _attribute_lines(step: Step, style: Style, verbose: bool, brief: bool) -> It
         for each in changes:
             if each.attribute != "content" or step.diff is None:
                 yield f"    {_in_line(each.attribute):<{width}} {value_text(each.actual)} → {value_text(each.desired)}"
+    elif change.actual is None and verbose and not step.preview:
+        added = [each for each in change.attributes if each.attribute not in ("type", "content")]
+        width = min(40, max([8, *(len(each.attribute) for each in added)]))
+        for each in added:
+            yield f"    {_in_line(each.attribute):<{width}} {value_text(each.desired)}"
     if step.diff is not None and (change.desired is not None or verbose):
         yield "    content"
         yield from _diff_lines(step.diff, style, whole=verbose or (change.actual is not None and not brief))

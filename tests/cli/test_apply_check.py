@@ -96,6 +96,7 @@ content = "same\\n"
     assert "\033" not in result.out
     verbose = site.run("apply", "--check", "--verbose").out
     assert f"= file:{site.host}/same" in verbose
+    assert "site.toml:3\n    target   conf\n" in verbose
     quiet = site.run("apply", "--check", "--quiet")
     assert (quiet.code, quiet.text) == (2, "")
 
