@@ -173,6 +173,7 @@ def test_who_has_no_key_is_refused(mail: Installed) -> None:
     mail.sh("runuser -u gpgit -- gpg --batch --yes --homedir /var/opt/gpgit/.gnupg --delete-keys ann@example.net")
     rows = found(mail, status=1)
     assert set(bad(rows)) == {f"key:{ANN}"}
+    assert f"agent account key {ANN} --key FILE; agent apply" in rows[f"key:{ANN}"]["hint"]
     assert rows[f"refused:{ANN}"]["passed"]
     assert rows["incoming:bob@example.net"]["passed"]
     mail.outcomes()

@@ -334,7 +334,7 @@ def test_a_gpg_that_fails_writes_nothing(place: Place, tmp_path: Path) -> None:
 
 def test_who_is_told_of_an_end(place: Place) -> None:
     from agent.mail.seal.expiry import expiring, tell
-    from agent.mail.seal.keys import Keys
+    from agent.mail.seal.keys import Keys, Recipients
 
     folder = place.folder / "told"
     folder.mkdir()
@@ -353,5 +353,8 @@ def test_who_is_told_of_an_end(place: Place) -> None:
         assert told(days) == [], "once only"
     assert told(0) == [], "they would not get it"
     assert "Marmalade" not in str(letters) and "To: ann@example.net\n" in letters[0][1]
+    fingerprint = Recipients.read(str(place.service.recipients)).accounts["ann@example.net"]
+    assert f"gpg --quick-set-expire {fingerprint} 2y '*'\n" in letters[0][1]
+    assert "agent account key ann@example.net --key key.asc\n" in letters[0][1]
     listed = json.loads(run(place, "--expiring", "--json").stdout)["expiring"]
     assert {row["account"] for row in listed} >= {"gone@example.net", "signer@example.net"}

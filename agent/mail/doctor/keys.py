@@ -29,7 +29,7 @@ def keys(mail: MailHost) -> Iterator[Finding]:
         if not wrong:
             yield _expiry(account, mail.keys.until(account))
             continue
-        hint = f"{account} gets no mail until there is a new key: agent account add {account} --key FILE; agent apply"
+        hint = f"{account} gets no mail until there is a new key: agent account key {account} --key FILE; agent apply"
         yield failed(f"key:{account}", wrong, hint)
         yield _refused(mail, account)
 

@@ -29,6 +29,7 @@ class Expiring:
     until: float = 0.0
     problem: str = ""
     threshold: int = 0
+    fingerprint: str = ""
 
     def __str__(self) -> str:
         return f"{self.account}: " + (self.problem or f"its key expires on {day(self.until)}")
@@ -40,14 +41,15 @@ def expiring(keys: Keys) -> list[Expiring]:
     found = []
     for account in sorted(keys.recipients.accounts):
         try:
-            until = keys.until(account)
+            key = keys.key(account)
         except NoKey as error:
             found.append(Expiring(account, problem=str(error)))
             continue
+        until = key.usable_until
         left = (until - keys.now()) / _DAY if until != inf else inf
         threshold = next((days for days in THRESHOLDS if left <= days), 0)
         if threshold:
-            found.append(Expiring(account, until, threshold=threshold))
+            found.append(Expiring(account, until, threshold=threshold, fingerprint=key.fingerprint))
     return found
 
 
@@ -95,11 +97,13 @@ def _letter(each: Expiring) -> str:
         "\n"
         "Give the key a later date:\n"
         "\n"
-        "    gpg --quick-set-expire FINGERPRINT 2y\n"
-        "    gpg --quick-set-expire FINGERPRINT 2y '*'\n"
-        "    gpg --armor --export FINGERPRINT > key.asc\n"
+        f"    gpg --quick-set-expire {each.fingerprint} 2y\n"
+        f"    gpg --quick-set-expire {each.fingerprint} 2y '*'\n"
+        f"    gpg --armor --export {each.fingerprint} > key.asc\n"
         "\n"
-        "and send key.asc to whoever keeps this server, who replaces the old file by it.\n"
+        "and send key.asc to whoever keeps this server, who has it taken in the old one's place:\n"
+        "\n"
+        f"    sudo agent account key {each.account} --key key.asc\n"
     )
 
 
