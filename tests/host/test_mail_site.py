@@ -304,6 +304,30 @@ def test_what_breaks_is_shown_and_repaired_and_nothing_else(mail: Installed, ann
     arrived(mail, ann, text)
 
 
+HOLD = """
+import os, socket, subprocess, time
+path, held = "/srv/mail/queue/private/auth", []
+for _ in range(5):
+    held.append(socket.socket(socket.AF_UNIX))
+    held[-1].connect(path)
+    before = os.stat(path).st_ctime_ns
+    subprocess.run(["systemctl", "reload", "dovecot"], check=True)
+    while not os.path.exists(path) or os.stat(path).st_ctime_ns == before:
+        time.sleep(0.05)
+    time.sleep(1.5)
+socket.socket(socket.AF_UNIX).connect(path)
+"""
+"""Dovecot makes its socket anew at each reload, as for a new certificate, while somebody still has the old one."""
+
+
+def test_a_reload_leaves_sockets_in_the_queue_reachable(mail: Installed, ann: Owner) -> None:
+    mail.run("python3", "-I", "-c", HOLD)
+    text = letter("x", "after-reloads", ann.address, ann.address)
+    login = {"user": ann.address, "password": ann.password}
+    assert talk(mail, 465, sender=ann.address, recipients=[ann.address], message=text, **login)["code"] == 250
+    arrived(mail, ann, "after-reloads")
+
+
 def test_what_postfix_would_not_start_with_never_gets_there(mail: Installed) -> None:
     before = mail.read("/etc/postfix/main.cf")
     mail.sh("mkdir /etc/state-agent/states; cp -r /usr/share/state-agent/states/postfix /etc/state-agent/states/")
@@ -367,7 +391,8 @@ def test_after_a_reboot_the_resident_agent_keeps_it_so(resident: Installed, ann:
 
 
 def test_without_the_mount_nothing_starts_and_nothing_is_written(mail: Installed) -> None:
-    mail.sh("systemctl stop postfix dovecot state-agent-seal opendkim; umount /srv/mail")
+    mail.sh("systemctl stop postfix dovecot state-agent-seal opendkim")
+    mail.sh("while grep -q '/srv/mail/' /proc/mounts; do sleep 0.1; done; umount /srv/mail", timeout=30)
     for unit in ("postfix", "dovecot"):
         assert mail.run("systemctl", "start", unit, status=None).returncode != 0
     assert mail.run("touch", "/srv/mail/x", status=None).returncode != 0
