@@ -87,6 +87,7 @@ def _keep(path: str, told: dict[str, list[float]]) -> None:
 
 def _letter(each: Expiring) -> str:
     return (
+        f"From: postmaster@{each.account.rpartition('@')[2]}\n"  # of the domain, so that it is signed
         f"To: {each.account}\n"
         f"Subject: Your OpenPGP key expires on {day(each.until)}\n"
         "Auto-Submitted: auto-generated\n"
