@@ -186,3 +186,13 @@ def test_a_message_is_removed_when_the_test_is_cut_off(mail: Installed) -> None:
         "kill $pid; wait $pid && exit 9; grep aborted /root/out"
     )
     assert left_behind(mail) == ""
+
+
+def test_a_scanner_that_is_to_look_for_nothing(mail: Installed) -> None:
+    site = SITE.format(address=mail.address)
+    without = site.replace(' "spamassassin",', "").replace("[values.spamassassin]\nnetwork_tests = false\n", "")
+    mail.write("/etc/state-agent/site.toml", without)
+    mail.outcomes()
+    rows = found(mail, status=0)
+    assert bad(rows) == {}
+    assert rows[f"scanned:{ANN}"]["outcome"] == "skipped"

@@ -130,6 +130,8 @@ def _stored(path: str, name: str) -> Finding:
 
 
 def _scanned(mail: MailHost, content: bytes, name: str) -> Finding:
+    if not mail.has("spamassassin") and not mail.get("amavis", "clamav"):
+        return skipped(name, "Amavis is to look for nothing: neither spamassassin nor amavis.clamav is chosen")
     headers = ["X-Spam-Status"] if mail.has("spamassassin") else ["X-Spam-Status", "X-Virus-Scanned"]
     seen = [header for header in headers if field(content, header)]
     if seen:
