@@ -142,12 +142,15 @@ def test_the_certificate_is_served_and_right_for_openssl(mail: Installed, world:
 
 
 @pytest.mark.parametrize("port", PORTS)
-def test_sslscan_finds_no_old_protocol(mail: Installed, world: Outside, port: int) -> None:
+def test_sslscan_finds_no_old_protocol_and_no_cipher_without_a_certificate(mail: Installed, world: Outside, port: int) -> None:
     start = ["--starttls-smtp"] if port in (25, 587) else []
     told = world.out("sslscan", "--no-colour", *start, f"{DOMAIN}:{port}")
     states = dict(re.findall(r"^((?:SSL|TLS)v\S+) +(enabled|disabled)", told, re.MULTILINE))
     assert {name for name, state in states.items() if state == "enabled"} == {"TLSv1.2", "TLSv1.3"}
     assert {"SSLv2", "SSLv3", "TLSv1.0", "TLSv1.1"} <= states.keys()
+    ciphers = re.findall(r"^(?:Preferred|Accepted) +TLS.* bits +(\S+)", told, re.MULTILINE)
+    assert [name for name in ciphers if "ECDHE-ECDSA" in name], "of TLS 1.2"
+    assert not [name for name in ciphers if re.search("A(EC)?DH|NULL|anon", name)], "all show a certificate"
     assert not re.search(r"^(Accepted|Preferred) .*(NULL|EXP|anon|RC4|DES-CBC|MD5)", told, re.MULTILINE)
 
 
