@@ -326,6 +326,10 @@ def test_a_reload_leaves_sockets_in_the_queue_reachable(mail: Installed, ann: Ow
     login = {"user": ann.address, "password": ann.password}
     assert talk(mail, 465, sender=ann.address, recipients=[ann.address], message=text, **login)["code"] == 250
     arrived(mail, ann, "after-reloads")
+    assert "pass check:dovecot-auth" in mail.agent("doctor", "dovecot").stdout
+    mail.sh("mv /srv/mail/queue/private/auth /srv/mail/queue/private/aside")
+    assert "FAIL check:dovecot-auth" in mail.agent("doctor", "dovecot", status=1).stdout
+    mail.sh("mv /srv/mail/queue/private/aside /srv/mail/queue/private/auth")
 
 
 def test_what_postfix_would_not_start_with_never_gets_there(mail: Installed) -> None:
