@@ -142,7 +142,7 @@ def test_the_certificate_is_served_and_right_for_openssl(mail: Installed, world:
 
 
 @pytest.mark.parametrize("port", PORTS)
-def test_sslscan_finds_no_old_protocol_and_no_cipher_without_a_certificate(mail: Installed, world: Outside, port: int) -> None:
+def test_sslscan_finds_no_old_protocol_and_nothing_anonymous(mail: Installed, world: Outside, port: int) -> None:
     start = ["--starttls-smtp"] if port in (25, 587) else []
     told = world.out("sslscan", "--no-colour", *start, f"{DOMAIN}:{port}")
     states = dict(re.findall(r"^((?:SSL|TLS)v\S+) +(enabled|disabled)", told, re.MULTILINE))
@@ -408,6 +408,23 @@ def test_a_renewed_certificate_is_served_without_a_restart(mail: Installed, worl
     assert mail.outcomes() == {
         "certificate:mail": "changed", "service:postfix": "refreshed", "service:dovecot": "refreshed",
     }  # fmt: skip
+    new = {world.certificate(port) for port in PORTS}
+    assert (len(old), len(new), old & new) == (1, 1, set())
+    assert mail.sh(pids) == before
+    assert mail.outcomes("--check") == {}
+
+
+def test_a_timer_renews_the_certificate_where_no_agent_is_resident(mail: Installed, world: Outside) -> None:
+    assert mail.out("systemctl", "is-active", "certificate-renewal.timer") == "active"
+    world.issue(36)
+    mail.sh("rm -r /etc/state-agent/certificates/mail")
+    mail.agent("apply", status=None)
+    old = {world.certificate(port) for port in PORTS}
+    world.issue(90 * 86400)
+    pids = "systemctl show -P MainPID dovecot; cat /srv/mail/queue/pid/master.pid"
+    before = mail.sh(pids)
+    wait(mail, "! agent apply --check certificate:mail > /dev/null")
+    mail.sh("systemctl start certificate-renewal")
     new = {world.certificate(port) for port in PORTS}
     assert (len(old), len(new), old & new) == (1, 1, set())
     assert mail.sh(pids) == before
