@@ -102,8 +102,15 @@ def _result(entry: Any, hide: Callable[[str], str]) -> dict[str, Any]:
     try:
         result["seen"] = hide(entry.resource.check(Host()))
     except (ResourceError, OSError) as error:
-        result |= {"outcome": "failed", "passed": False, "error": hide(str(error))}
+        result |= {"outcome": "failed", "passed": False, "error": hide(str(error)), "hint": _advice(entry)}
     return result | {"duration_s": round(time.perf_counter() - started, 3)}
+
+
+def _advice(entry: Any) -> str:
+    """What to do about a check that failed: have its state put right, then look at the services that it needs."""
+    units = [each.removeprefix("service:") for each in entry.resource.requires if each.startswith("service:")]
+    look = [f"systemctl status {unit}; journalctl -u {unit}" for unit in units]
+    return "; ".join([f"agent apply state:{entry.state}", *look])
 
 
 def _mail(common: Common, desired: Desired, progress: Progress, send_to: str, probe_domain: str) -> Rows:

@@ -124,7 +124,8 @@ def test_doctor(site: SiteFolder) -> None:
     assert "no luck" in result.out
     assert "1 passed, 1 failed" in result.out
     assert site.run("doctor", "check:fine").code == 0
-    assert [each["passed"] for each in site.run("doctor", "site", "--json").json["checks"]] == [True, False]
+    checks = site.run("doctor", "site", "--json").json["checks"]
+    assert [(each["passed"], each["hint"]) for each in checks] == [(True, None), (False, "agent apply state:site")]
     assert site.run("doctor", "nowhere").code == 3
 
 

@@ -328,7 +328,9 @@ def test_a_reload_leaves_sockets_in_the_queue_reachable(mail: Installed, ann: Ow
     arrived(mail, ann, "after-reloads")
     assert "pass check:dovecot-auth" in mail.agent("doctor", "dovecot").stdout
     mail.sh("mv /srv/mail/queue/private/auth /srv/mail/queue/private/aside")
-    assert "FAIL check:dovecot-auth" in mail.agent("doctor", "dovecot", status=1).stdout
+    said = mail.agent("doctor", "dovecot", status=1).stdout
+    assert "FAIL check:dovecot-auth" in said
+    assert "hint: agent apply state:dovecot; systemctl status dovecot; journalctl -u dovecot\n" in said
     mail.sh("mv /srv/mail/queue/private/aside /srv/mail/queue/private/auth")
 
 
