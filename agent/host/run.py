@@ -1,4 +1,8 @@
-"""Programs: argument lists through `sh`, never a shell; a fixed locale; a time limit always."""
+"""Programs: argument lists, never a shell; a fixed locale; a time limit always.
+
+What is to be seen line by line while it runs goes through `sh`; all else through `subprocess`, which starts a program
+in a third of the time, with no threads, and takes 7 MB less of memory.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,7 @@ class Result:
     status: int
     stdout: str
     stderr: str
+    pid: int = 0
 
     @property
     def ended_well(self) -> bool:
@@ -77,48 +82,90 @@ def run(
     output out of errors, for what could show a secret.
     Raises Missing where the program is not installed, CommandFailed on any other status and on time-out.
     """
-    import logging
-
-    import sh
-
-    logging.getLogger("sh").setLevel(logging.CRITICAL)  # at DEBUG it shows what is piped to and from programs
     words = [find_program(command[0]), *command[1:]]
     if user is not None and user != "root":
         words, env = as_user(user, words, env)
     if cwd is not None and not Path(cwd).is_dir():
         raise Missing(f"the folder {cwd} to run {command[0]} in does not exist")
-    lines: list[str] = []
-    options: dict[str, Any] = {
-        "_in": stdin if stdin is not None else b"",
-        "_env": environment(env),
-        "_cwd": cwd,
-        "_tty_out": False,
-        "_new_session": True,
-        "_decode_errors": "replace",
-        "_bg": True,
-        "_bg_exc": False,
-    }
-    if on_line is not None:
-
-        def take(line: str) -> None:
-            lines.append(line)
-            on_line(line.rstrip("\n"))
-
-        options["_out"] = take
-    if pass_fds:
-        options["_pass_fds"] = set(pass_fds)
+    given = stdin.encode() if isinstance(stdin, str) else stdin or b""
     shown = command[0] if quiet else shlex.join(command)
+    start = _Start(words, given, environment(env), cwd, tuple(pass_fds), shown)
+    result = _whole(start, timeout) if on_line is None else _by_line(start, timeout, on_line)
+    if accept is not None and result.status not in accept:
+        raise failure(start.shown, result, quiet=quiet)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """A program that is to be started, and how errors call it."""
+
+    words: Sequence[str]
+    stdin: bytes
+    env: Mapping[str, str]
+    cwd: str | None
+    pass_fds: Sequence[int]
+    shown: str
+
+    def failed(self, why: str) -> CommandFailed:
+        """The error where it cannot be started."""
+        return CommandFailed(f"{self.shown} cannot be started" + (f": {why}" if why else ""))
+
+    def overdue(self, timeout: float) -> CommandFailed:
+        """The error where it took too long."""
+        hint = "it was ended, with all it started"
+        return CommandFailed(f"{self.shown} did not end within {timeout:g} s", hint=hint)
+
+
+def _whole(start: _Start, timeout: float) -> Result:
+    """Run a program in a session of its own, so that Ctrl-C does not end it, and take its output at the end."""
+    import subprocess
+
+    from agent.host.dialogue import Dialogue
+
     try:
-        process = sh.Command(words[0])(*words[1:], **options)
+        process = subprocess.Popen(
+            start.words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=start.env,
+            cwd=start.cwd, pass_fds=start.pass_fds, start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        raise start.failed(error.strerror or "") from None
+    try:
+        out, said = Dialogue(process, start.stdin).held(timeout)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise start.overdue(timeout) from None
+    return Result(process.returncode, out.decode(errors="replace"), said.decode(errors="replace"), process.pid)
+
+
+def _by_line(start: _Start, timeout: float, on_line: Callable[[str], Any]) -> Result:
+    """The same, with each line of stdout handed on as it comes."""
+    import logging
+
+    import sh
+
+    logging.getLogger("sh").setLevel(logging.CRITICAL)  # at DEBUG it shows what is piped to and from programs
+    lines: list[str] = []
+
+    def take(line: str) -> None:
+        lines.append(line)
+        on_line(line.rstrip("\n"))
+
+    options: dict[str, Any] = {
+        "_in": start.stdin, "_out": take, "_env": start.env, "_cwd": start.cwd, "_tty_out": False, "_new_session": True,
+        "_decode_errors": "replace", "_bg": True, "_bg_exc": False,
+    }  # fmt: skip
+    if start.pass_fds:
+        options["_pass_fds"] = set(start.pass_fds)
+    try:
+        process = sh.Command(start.words[0])(*start.words[1:], **options)
     except sh.ForkException as error:  # which shows a traceback of the child
         why = re.search(r"\[Errno \d+\] ([^:\n]+)", str(error))
-        raise CommandFailed(f"{shown} cannot be started" + (f": {why[1]}" if why else "")) from None
-    done = _wait(process, shown, timeout)
-    stdout = "".join(lines) if on_line is not None else done.stdout.decode(errors="replace")
-    result = Result(done.exit_code, stdout, done.stderr.decode(errors="replace"))
-    if accept is not None and result.status not in accept:
-        raise failure(shown, result, quiet=quiet)
-    return result
+        raise start.failed(why[1] if why else "") from None
+    done = _wait(process, start, timeout)
+    return Result(done.exit_code, "".join(lines), done.stderr.decode(errors="replace"), process.pid)
 
 
 def observe(
@@ -129,9 +176,8 @@ def observe(
     cwd: str | None = None,
     user: str | None = None,
 ) -> Result:
-    """Run a program that only looks, whatever its exit status: `run` without `sh`.
+    """Run a program that only looks, whatever its exit status; Ctrl-C ends it.
 
-    A check of an unchanged host starts few programs, mostly one, and importing `sh` takes longer than all else in it.
     Raises Missing where the program is not installed, CommandFailed on time-out.
     """
     import subprocess
@@ -149,7 +195,7 @@ def observe(
     return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
 
-def _wait(process: Any, shown: str, timeout: float) -> Any:
+def _wait(process: Any, start: _Start, timeout: float) -> Any:
     """Wait for the end of a process; after `timeout` seconds its whole process group is killed.
 
     sh's own `_timeout` looks only every 0.1 s, which is what every short command would then cost, and it
@@ -174,7 +220,7 @@ def _wait(process: Any, shown: str, timeout: float) -> Any:
     finally:
         timer.cancel()
     if overdue.is_set():
-        raise CommandFailed(f"{shown} did not end within {timeout:g} s", hint="it was ended, with all it started")
+        raise start.overdue(timeout)
     return done
 
 
