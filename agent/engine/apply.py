@@ -112,6 +112,8 @@ class Applier:
             self._fail(step, error)
         finally:
             self._host.forget()
+        if step.outcome != FAILED:
+            self._context.watcher.reads_again(step)
         self._ended(step, number, time.perf_counter() - started)
 
     def _intent(self, step: Step, change: Change) -> Intent:
@@ -174,7 +176,10 @@ class Applier:
         finally:
             self._host.forget()
         each = (time.perf_counter() - started) / len(due)
-        for (step, _), number in zip(due, numbers, strict=True):
+        for step, _ in due:
             if step.id in errors:
                 self._fail(step, errors[step.id])
+            else:
+                self._context.watcher.reads_again(step)
+        for (step, _), number in zip(due, numbers, strict=True):
             self._ended(step, number, each)

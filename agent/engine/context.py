@@ -18,8 +18,8 @@ from agent.resource import AttributeChange, Refreshable, State, differences
 class Watcher:
     """What is told while a run goes on: a step that is looked at or carried out, a step that ended.
 
-    `reads_again` is told right before a step that was carried out is read again: what happened to it until then is
-    what that reading sees.
+    `reads_again` is told after a step was carried out and before it, or any that was carried out together with it, is
+    read again: what happened to it until then is what that reading sees.
     """
 
     begins: Callable[[Step], None] = lambda _step: None
@@ -63,7 +63,6 @@ class Context:
 
     def verify(self, step: Step) -> None:
         """Read a resource again after it was brought to its desired state; raises ResourceError where it is not."""
-        self.watcher.reads_again(step)
         resource = step.entry.resource
         left = differences(resource.read(self.host), resource.desired(self.host))
         if left is not None:

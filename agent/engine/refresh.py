@@ -40,6 +40,7 @@ def _refresh_now(context: Context, step: Step, resource: Refreshable, causes: Se
     try:
         resource.refresh(context.host, causes)
         context.host.forget()
+        context.watcher.reads_again(step)
         context.verify(step)
     except Exception as error:  # noqa: BLE001 - a bug in a kind, too, is its resource's
         step.outcome, step.error = FAILED, context.planner.hide(str(context.planner.told(error)))

@@ -70,6 +70,10 @@ class Resident(Engine):
         if self._kept_host is not None:
             self._kept_host.leave()
 
+    def writers(self) -> set[int]:
+        """Process numbers of what changed netfilter's rules for this agent since this was last asked."""
+        return set() if self._kept_host is None else self._kept_host.rule_writers()
+
     def reconcile(self) -> Report:
         """Bring everything to its desired state, as `agent apply` does. Raises LockHeld."""
         return self._run([entry.id for entry in self._desired.entries], whole=True)

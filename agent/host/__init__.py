@@ -134,6 +134,10 @@ class Host:
         if "nameservers" in self.__dict__:
             self.nameservers.forget()
 
+    def rule_writers(self) -> set[int]:
+        """Process numbers of programs that changed netfilter's rules through this since this was last asked."""
+        return self.firewall.netfilter.take_writers() if "firewall" in self.__dict__ else set()
+
     def leave(self) -> None:
         """Give up what others may wait for: connections to databases."""
         if "postgres" in self.__dict__:

@@ -57,11 +57,13 @@ class BootFile:
         )
 
     def _write(self, what: str, text: str) -> None:
-        """Replace a file in one instant; one without rules goes."""
+        """Replace a file in one instant, unless it is as it should be; one without rules goes."""
         path, new = self._path(what), self._path(f"{what}.new")
         try:
             if not text:
                 path.unlink(missing_ok=True)
+                return
+            if path.is_file() and not path.is_symlink() and path.read_text() == _HEAD + text:
                 return
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:

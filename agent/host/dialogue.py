@@ -36,8 +36,9 @@ class Dialogue:
 
     def _held(self, ended: int, timeout: float) -> tuple[bytes, bytes]:
         deadline = time.monotonic() + timeout
-        for source in (ended, *self._said):
-            self._selector.register(source, selectors.EVENT_READ)
+        self._selector.register(ended, selectors.EVENT_READ)
+        for pipe in self._said:
+            self._selector.register(pipe, selectors.EVENT_READ)
         self._begin_to_give()
         while self._selector.get_map() and (left := deadline - time.monotonic()) > 0:
             for key, _ in self._selector.select(left):

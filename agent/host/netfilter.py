@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agent.errors import CommandFailed, NotPermitted, ResourceError
 from agent.host.netns import Namespace, throw_away
-from agent.host.nftsets import tables_with_sets
+from agent.host.nfnetlink import generation, tables_with_sets
 from agent.host.ruleset import BUILT_IN, FAMILIES, Block, Ruleset, parse, set_names, tag
 from agent.host.run import find_program
 
@@ -38,11 +38,18 @@ class Netfilter:
         self.namespace = Namespace(namespace)
         self.programs = programs
         self._live: dict[str, Ruleset | ResourceError] = {}
+        self._read_at: dict[str, tuple[int, Ruleset]] = {}
+        self._writers: set[int] = set()
         self._verdicts: dict[tuple[object, ...], Verdict] = {}
 
     def forget(self) -> None:
-        """Drop what was read; what the kernel makes of rules stays."""
+        """Drop what was read, unless the kernel says that it is as it was; what it makes of rules stays."""
         self._live.clear()
+
+    def take_writers(self) -> set[int]:
+        """Process numbers of the programs that changed the rules since this was last asked."""
+        found, self._writers = self._writers, set()
+        return found
 
     # What there is
 
@@ -72,8 +79,16 @@ class Netfilter:
     def _read(self, family: str) -> Ruleset:
         if os.geteuid() != 0:
             raise NotPermitted("firewall rules cannot be read or changed without root", hint="run it with sudo")
-        ruleset = parse(self.save(family, self.namespace))
-        ruleset.hidden |= self.namespace.call(lambda: tables_with_sets(family))
+        # Asked first: what changes while iptables-save runs belongs to a later generation.
+        now = self.namespace.call(generation) if backend_of(self.programs[family]) == "nft" else None
+        known = self._read_at.get(family)
+        if known is not None and known[0] == now:
+            ruleset = known[1]
+        else:
+            ruleset = parse(self.save(family, self.namespace))
+            ruleset.hidden |= self.namespace.call(lambda: tables_with_sets(family))
+            if now is not None:
+                self._read_at[family] = now, ruleset
         self._refuse_two_backends(family)
         return ruleset
 
@@ -99,7 +114,9 @@ class Netfilter:
         """Load rules by iptables-restore(8): all of a table or none of it. Waits for the xtables lock."""
         words = [f"{self.programs[family]}-restore", "-w", _LOCK_WAIT, *([] if flush else ["--noflush"])]
         try:
-            (namespace or self.namespace).run(words, stdin=text, changes=namespace is None)
+            done = (namespace or self.namespace).run(words, stdin=text, changes=namespace is None)
+            if namespace is None:
+                self._writers.add(done.pid)
         except CommandFailed as error:
             if error.status == _LOCKED and "lock" in error.detail:
                 raise ResourceError(

@@ -148,7 +148,9 @@ class Layout:
                 behind.setdefault(last, []).append(rule)
         result = behind.get(None, [])
         for label, present in kept.items():
-            result += wanted.get(label, ()) if label in due else present
+            mine = wanted.get(label, ()) if label in due else present
+            # The kernel prints the mark where it likes: rules that are the same stay as they are printed.
+            result += present if list(map(untagged, mine)) == list(map(untagged, present)) else mine
             result += behind.get(label, [])
         return result
 

@@ -60,6 +60,7 @@ class Agent:
         self._pulse = Pulse(clock)
         watcher = Watcher(ended=self._ended, reads_again=self._reads_again)
         self._resident = Resident(self._site.desired, places, teller.info, watcher)
+        self._events.own_writers = self._resident.writers
         self._rounds = Rounds(self._resident, self._calm, self.state, teller, self._pulse)
         self._timers = Timers((), 0.0)
         self._ids: set[str] = set()
@@ -209,12 +210,10 @@ class Agent:
 
     def _reads_again(self, step: Step) -> None:
         """What happened up to now to a resource is seen by the reading that follows: its own writes wake nobody."""
-        kind = step.entry.resource.kind
-        moot = [step.id] if kind != "iptables" else [id for id in self._ids if id.startswith("iptables:")]
         news = self._events.pending()
-        if kind.startswith("postgres_"):
+        if step.entry.resource.kind.startswith("postgres_"):
             news.keys |= self._events.catalogs.changed()
-        self._take(news, but=moot)
+        self._take(news, but=[step.id])
 
     def _ended(self, step: Step) -> None:
         self._pulse.beat()

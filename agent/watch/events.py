@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 
 from agent.errors import ResourceError
 from agent.graph import Entry
@@ -42,6 +42,8 @@ class Events:
         self._mount_keys: dict[str, set[str]] = {}
         self._paths: list[tuple[At | Below, str]] = []
         self._path_keys: set[str] = set()
+        self.own_writers: Callable[[], Set[int]] = frozenset
+        """The agent's own programs that changed rules since this was last asked: what they did is no event."""
         self.troubles: dict[str, str] = {}
         """Sources that cannot be had, with the reason."""
 
@@ -155,7 +157,7 @@ class Events:
             news.keys |= found.keys
             news.overflow |= found.overflow
         elif self._rules is not None and fd == self._rules.fileno():
-            if self._rules.read():
+            if self._rules.read() - self.own_writers():
                 news.keys |= self._rule_keys
         elif self._mounts is not None and fd == self._mounts.fileno():
             news.keys.update(self._of_mounts(self._mounts.read()))

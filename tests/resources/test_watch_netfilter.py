@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -12,6 +13,7 @@ from residence import Residence, counting
 
 from agent.engine import Engine
 from agent.host import Host
+from agent.host.netfilter import Netfilter
 from agent.resources.file import File
 
 SITE = """
@@ -65,6 +67,36 @@ def test_rules_are_put_right_and_own_writes_wake_nobody(place: tuple[Residence, 
     assert residence.runs() == runs + 1
     assert counted.read == []
     assert residence.changes()[-1] == ("iptables:base", "drift", "done")
+
+
+def test_what_others_do_while_rules_are_swapped_is_seen(
+    place: tuple[Residence, Net], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notice of the kernel concerns all rules: that of somebody else comes among those of the agent's own swap."""
+    residence, net = place
+    sound, restore, others = net.rules("state-agent-OUTPUT"), Netfilter.restore, [["-F", "state-agent-OUTPUT"]]
+
+    def restored(self: Netfilter, family: str, text: str, namespace: Any = None, *, flush: bool = False) -> None:
+        restore(self, family, text, namespace, flush=flush)
+        if namespace is None and others:
+            net.run("iptables", *others.pop())
+
+    monkeypatch.setattr(Netfilter, "restore", restored)
+    net.run("iptables", "-F", "state-agent-INPUT")
+    residence.until(lambda: not others)
+    residence.until(lambda: net.rules("state-agent-OUTPUT") == sound)
+    assert residence.changes()[-2:] == [("iptables:base", "drift", "done"), ("iptables:out", "drift", "done")]
+
+
+def test_only_what_changed_is_read_and_loaded(place: tuple[Residence, Net]) -> None:
+    """Both families are read when an event tells of a change, and again after that; the whole one is not touched."""
+    residence, net = place
+    runs = residence.runs()
+    with counting() as counted:
+        net.run("ip6tables", "-F", "state-agent-INPUT")
+        residence.until(lambda: residence.runs() > runs)
+        residence.settle()
+    assert len(counted.started) == 1 + 2 + 1 + 2
 
 
 def test_rules_of_others_are_looked_at_and_left_alone(place: tuple[Residence, Net]) -> None:

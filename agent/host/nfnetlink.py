@@ -1,4 +1,7 @@
-"""Sets of nftables, asked of the kernel itself: iptables makes none, and shows rules that use them wrongly or not."""
+"""What nftables itself is asked, as iptables does not tell it: which tables hold sets, and whether anything changed.
+
+iptables makes no sets, and shows rules that use them wrongly or not.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,12 @@ _REQUEST_DUMP = 0x301
 _DONE = 3
 _ERROR = 2
 _NEW_SET = 10 << 8 | 9
+_NEW_GENERATION = 10 << 8 | 15
 _GET_SET = 10 << 8 | 10
+_GET_GENERATION = 10 << 8 | 16
+_REQUEST = 1
 _SET_TABLE = 1
+_GENERATION_ID = 1
 _FAMILIES = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -32,8 +39,21 @@ def tables_with_sets(family: str) -> frozenset[str]:
                 if kind in (_DONE, _ERROR):
                     return frozenset(found)
                 if kind == _NEW_SET:
-                    found.add(_table(body[len(generic) :]))
+                    found.add(_attribute(body[len(generic) :], _SET_TABLE).rstrip(b"\0").decode())
     return frozenset(found)
+
+
+def generation() -> int | None:
+    """The number of the rules as they are now, in the namespace of the calling thread: every commit counts it up."""
+    with suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETFILTER) as link:
+        link.settimeout(10)
+        generic = struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)
+        link.send(_HEADER.pack(_HEADER.size + len(generic), _GET_GENERATION, _REQUEST, 1, 0) + generic)
+        for kind, body in _messages(link.recv(1 << 16)):
+            if kind == _NEW_GENERATION:
+                found = _attribute(body[len(generic) :], _GENERATION_ID)
+                return int.from_bytes(found) if found else None
+    return None
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -43,10 +63,11 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
         data = data[(length + 3) & ~3 :]
 
 
-def _table(attributes: bytes) -> str:
+def _attribute(attributes: bytes, wanted: int) -> bytes:
+    """The value of an attribute; nothing where it is not there."""
     while len(attributes) >= _ATTRIBUTE.size:
         length, kind = _ATTRIBUTE.unpack_from(attributes)
-        if kind == _SET_TABLE:
-            return attributes[_ATTRIBUTE.size : length].rstrip(b"\0").decode()
-        attributes = attributes[(length + 3) & ~3 :]
-    return ""
+        if kind == wanted:
+            return attributes[_ATTRIBUTE.size : length]
+        attributes = attributes[max(_ATTRIBUTE.size, (length + 3) & ~3) :]
+    return b""
