@@ -44,11 +44,15 @@ class MountAt:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The roles and databases of a PostgreSQL cluster; or the catalog of one database; or the rows of one table."""
+    """What PostgreSQL's catalogs say of a cluster's roles and databases, of one database as a whole, or of one table.
+
+    With `rows` it is the rows of that table instead.
+    """
 
     cluster: str | None
     database: str | None = None
     table: tuple[str, str] | None = None
+    rows: bool = False
 
 
 Source = At | Below | Rules | MountAt | Catalog

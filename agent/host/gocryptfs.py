@@ -8,12 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import string
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from agent.errors import CommandFailed, ResourceError
-from agent.host import ownthread
+from agent.host.ownthread import confined
 from agent.host.paths import refused
 from agent.host.run import Result, failure, run
 from agent.host.units import BOOTED
@@ -109,9 +108,9 @@ def master_key(cipher: str, passphrase: str) -> str:
 
 def mount(cipher: str, path: str, passphrase: str, options: Sequence[str]) -> None:
     """Mount a cipher directory. Raises ResourceError where the passphrase does not open it."""
-    words = [sys.executable, "-I", ownthread.__file__, "gocryptfs", "-q", *options, "--", cipher, path]
+    words = [*_in_a_scope(path), "gocryptfs", "-q", *options, "--", cipher, path]
     try:
-        run([*_in_a_scope(path), *words], stdin=passphrase + "\n", timeout=_LIMIT)
+        confined(lambda: run(words, stdin=passphrase + "\n", timeout=_LIMIT))
     except CommandFailed as error:
         raise _explained(error, cipher) from None
 

@@ -7,16 +7,14 @@ the rest of the agent stays where it is. An open file keeps a namespace that not
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
 
 from agent.errors import ResourceError
 from agent.host.run import Result, failure, find_program, observe, run
+from agent.host.threads import Value, in_thread
 
 _CLONE_NEWNET = 0x40000000
-Value = TypeVar("Value")
 
 
 class Namespace:
@@ -51,7 +49,7 @@ class Namespace:
                 os.close(fd)
             return function()
 
-        return _in_thread(entered)
+        return in_thread(entered)
 
 
 @contextmanager
@@ -63,7 +61,7 @@ def throw_away() -> Iterator[Namespace]:
         return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     try:
-        fd = _in_thread(make)
+        fd = in_thread(make)
     except OSError as error:
         raise ResourceError(
             f"no network namespace can be made to try the rules in: {error.strerror}",
@@ -81,21 +79,3 @@ def _system_call(name: str, *arguments: int) -> None:
     if ctypes.CDLL(None, use_errno=True)[name](*arguments):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-
-
-def _in_thread(function: Callable[[], Value]) -> Value:
-    values: list[Value] = []
-    errors: list[Exception] = []
-
-    def body() -> None:
-        try:
-            values.append(function())
-        except Exception as error:  # noqa: BLE001 - raised again in the calling thread
-            errors.append(error)
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    thread.join()
-    for error in errors:
-        raise error
-    return values[0]

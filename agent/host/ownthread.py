@@ -1,10 +1,10 @@
-"""Starts a program whose threads keep their user and group to themselves: `python3 ownthread.py PROGRAM ARGUMENT…`.
+"""Starts programs whose threads keep their user and group to themselves.
 
 gocryptfs makes each file as the user who asked for it, by setreuid(2) in one of its threads. Debian 13's (2.5.1, issue
 893 of its own) goes through the C library, which does so in all threads: two users at a time get each other's rights,
 and "Operation not permitted". The library tells the other threads by a signal of its own (33, nptl(7)). A filter of
 system calls (seccomp(2)) that lets this one signal go nowhere leaves the change with the thread that asked for it.
-A gocryptfs that is right sends none, and the filter does nothing.
+A gocryptfs that is right sends none, and the filter does nothing. It belongs to a thread, and to what that starts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import ctypes
 import errno
 import os
 import struct
-import sys
+from collections.abc import Callable
+
+from agent.errors import ResourceError
+from agent.host.threads import Value, in_thread
 
 _SIGSETXID = 33
 # By architecture as the kernel names it (AUDIT_ARCH_*): the number of tgkill(2).
@@ -50,16 +53,16 @@ def _filter() -> bytes:
     return b"".join(struct.pack("HBBI", *step) for step in steps)
 
 
-def main(words: list[str]) -> None:
-    """Become the program, with the filter."""
-    code = _filter()
-    held = ctypes.create_string_buffer(code, len(code))
-    program = _Program(len(code) // 8, ctypes.addressof(held))
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0):
-        sys.exit(f"this kernel takes no filter of system calls (seccomp): {os.strerror(ctypes.get_errno())}")
-    os.execvp(words[0], words)
+def confined(function: Callable[[], Value]) -> Value:
+    """Call a function whose programs get the filter. Raises ResourceError where this kernel takes none."""
 
+    def filtered() -> Value:
+        code = _filter()
+        held = ctypes.create_string_buffer(code, len(code))
+        program = _Program(len(code) // 8, ctypes.addressof(held))
+        if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0):
+            why = os.strerror(ctypes.get_errno())
+            raise ResourceError(f"this kernel takes no filter of system calls (seccomp): {why}")
+        return function()
 
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    return in_thread(filtered)

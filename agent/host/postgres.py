@@ -62,6 +62,10 @@ class Postgres:
                 raise
         return self._sessions[key]
 
+    def opened(self, cluster: Cluster, database: str) -> Session | None:
+        """The connection to a database, where there is one already."""
+        return self._sessions.get((cluster.folder, cluster.port, database))
+
     def end_session(self, cluster: Cluster, database: str) -> int:
         """Close the connection to a database that is to go, and forget what was made in it; gives its process, or 0."""
         key = (cluster.folder, cluster.port, database)

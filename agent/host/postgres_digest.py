@@ -9,27 +9,51 @@ reads catalogs only, takes no transaction number, and so writes nothing to the l
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 from agent.errors import ResourceError
 from agent.host.postgres import Postgres
 from agent.host.postgres_clusters import ETC, Clusters
 from agent.host.postgres_names import quote
+from agent.host.postgres_session import Session
+
+Table = tuple[str, str]
+"""Schema and name."""
 
 _VERSIONS = "count(*) || ':' || coalesce(sum(hashtext({0}.xmin::text || {0}.ctid::text)::bigint), 0)"
-_USERS = "(SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema')"
-_RELATIONS = f"(SELECT oid FROM pg_class WHERE relnamespace IN {_USERS})"
-_OF_DATABASE = {
-    "pg_namespace": f"oid IN {_USERS}",
-    "pg_class": f"relnamespace IN {_USERS}",
-    "pg_attribute": f"attrelid IN {_RELATIONS}",
-    "pg_attrdef": f"adrelid IN {_RELATIONS}",
-    "pg_index": f"indrelid IN {_RELATIONS}",
-    "pg_constraint": f"connamespace IN {_USERS}",
-    "pg_sequence": "true",
-    "pg_extension": "true",
+_OF_DATABASE = {"pg_extension": "true", "pg_database": "datname = current_database()"}
+_FOR_ALL_TABLES = {
+    "pg_namespace": "nspname !~ '^pg_' AND nspname <> 'information_schema'",
+    "pg_default_acl": "true",
     "pg_database": "datname = current_database()",
 }
 _OF_CLUSTER = {"pg_authid": "true", "pg_auth_members": "true", "pg_database": "true", "pg_db_role_setting": "true"}
+
+# What a table consists of: itself, its indexes and sequences, and the names that its foreign keys refer to.
+_OF_TABLES = """
+WITH own AS (
+  SELECT c.oid, n.nspname::text AS s, c.relname::text AS t FROM unnest(%s::text[], %s::text[]) AS w(s, t)
+  JOIN pg_namespace n ON n.nspname = w.s JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.t
+), parts AS (
+  SELECT oid AS own, oid FROM own
+  UNION SELECT o.oid, i.indexrelid FROM own o JOIN pg_index i ON i.indrelid = o.oid
+  UNION SELECT o.oid, d.objid FROM own o JOIN pg_depend d
+    ON d.refclassid = 'pg_class'::regclass AND d.refobjid = o.oid AND d.classid = 'pg_class'::regclass
+    AND d.deptype IN ('a', 'i')
+), versions AS (
+  SELECT p.own, c.xmin::text || c.ctid::text AS v FROM parts p JOIN pg_class c ON c.oid = p.oid
+  UNION ALL SELECT p.own, c.xmin::text || c.ctid::text FROM parts p JOIN pg_attribute c ON c.attrelid = p.oid
+  UNION ALL SELECT p.own, c.xmin::text || c.ctid::text FROM parts p JOIN pg_sequence c ON c.seqrelid = p.oid
+  UNION ALL SELECT o.oid, c.xmin::text || c.ctid::text FROM own o JOIN pg_attrdef c ON c.adrelid = o.oid
+  UNION ALL SELECT o.oid, c.xmin::text || c.ctid::text FROM own o JOIN pg_index c ON c.indrelid = o.oid
+  UNION ALL SELECT o.oid, c.xmin::text || c.ctid::text FROM own o JOIN pg_constraint c ON c.conrelid = o.oid
+  UNION ALL SELECT o.oid, c.relnamespace::text || c.relname || a.attname FROM own o
+    JOIN pg_constraint k ON k.conrelid = o.oid JOIN pg_class c ON c.oid = k.confrelid
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY(k.confkey)
+)
+SELECT o.s, o.t, count(*) || ':' || sum(hashtext(v.v)::bigint)
+FROM own o JOIN versions v ON v.own = o.oid GROUP BY o.s, o.t
+"""
 
 
 def log_folder(cluster: str | None, etc: str = ETC) -> str:
@@ -40,23 +64,41 @@ def log_folder(cluster: str | None, etc: str = ETC) -> str:
 def connect(postgres: Postgres, cluster: str | None, database: str | None) -> None:
     """Make the connection that a digest needs, where it can be made."""
     with contextlib.suppress(ResourceError):
-        server = postgres.server(cluster)
-        if database is None:
-            server.main  # noqa: B018
-        else:
-            server.session(database)
+        _session(postgres, cluster, database)
 
 
-def digest(postgres: Postgres, cluster: str | None, database: str | None, table: tuple[str, str] | None) -> str:
-    """What the catalogs of a cluster, those of one of its databases, or a table consist of, as a text to compare."""
+def _session(postgres: Postgres, cluster: str | None, database: str | None) -> Session:
+    server = postgres.server(cluster)
+    if database is None:
+        return server.main
+    return postgres.opened(server.cluster, database) or server.session(database)
+
+
+def digest(postgres: Postgres, cluster: str | None, database: str | None) -> str:
+    """What the catalogs of a cluster, or those of a database as a whole, consist of, as a text to compare."""
     try:
-        server = postgres.server(cluster)
-        if database is None:
-            return str(server.main.rows(_query(_OF_CLUSTER))[0][0])
-        session = server.session(database)
-        if table is None:
-            return str(session.rows(_query(_OF_DATABASE))[0][0])
-        name = f"{quote(table[0])}.{quote(table[1])}"
+        session = _session(postgres, cluster, database)
+        return str(session.rows(_query(_OF_CLUSTER if database is None else _OF_DATABASE))[0][0])
+    except ResourceError as error:
+        return str(error)
+
+
+def digests(postgres: Postgres, cluster: str | None, database: str | None, tables: Sequence[Table]) -> dict[Table, str]:
+    """The same of what the catalogs say of each of these tables."""
+    try:
+        session = _session(postgres, cluster, database)
+        shared = session.rows(_query(_FOR_ALL_TABLES))[0][0]
+        rows = session.rows(_OF_TABLES, ([schema for schema, _ in tables], [name for _, name in tables]))
+    except ResourceError as error:
+        return dict.fromkeys(tables, str(error))
+    return dict.fromkeys(tables, "") | {(schema, name): f"{shared} {found}" for schema, name, found in rows}
+
+
+def digest_of_rows(postgres: Postgres, cluster: str | None, database: str | None, table: Table) -> str:
+    """The same of the rows of a table."""
+    name = f"{quote(table[0])}.{quote(table[1])}"
+    try:
+        session = _session(postgres, cluster, database)
         return str(session.rows(f"SELECT {_VERSIONS.format('t')} FROM {name} AS t")[0][0])
     except ResourceError as error:
         return str(error)

@@ -33,6 +33,7 @@ _SETTINGS = {
     "standard_conforming_strings": "on",
     "default_transaction_isolation": r"read\ committed",
     "client_min_messages": "error",
+    "jit": "off",  # to compile a query takes longer than any of these
     "statement_timeout": str(int(_STATEMENT_LIMIT * 1000)),
     # Values of rows can be secret: they go as parameters, and the server's log leaves those out.
     "log_parameter_max_length": "0",

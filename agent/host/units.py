@@ -110,12 +110,15 @@ class Units:
         """
         if verb == "reload" and not (unit.up and unit.can_reload):
             verb = "restart"
-        if verb != "reload":
-            # Every start counts against StartLimitBurst=; without this the sixth restart in 10 s would leave it dead.
-            run(["systemctl", "reset-failed", "--", unit.id], accept=None)
+        if unit.active == "failed":
+            _forget_starts(unit)
         since = time.time()
         result = _job(verb, unit)
         after = settled = self._settled(unit.id)
+        if after.result == "start-limit-hit":
+            _forget_starts(unit)
+            result = _job(verb, unit)
+            after = settled = self._settled(unit.id)
         unproven = verb == "reload" or after.type != "oneshot"
         if result.ended_well and after.up and unproven and after.id.endswith(".service"):
             time.sleep(PROOF)
@@ -146,6 +149,11 @@ class Units:
             detail=_journal(unit.id, since) or result.stderr.strip(),
             hint=f"systemctl status {unit.id}; journalctl -u {unit.id}",
         )
+
+
+def _forget_starts(unit: Unit) -> None:
+    """Every start counts against StartLimitBurst=: without this the sixth restart in 10 s would leave it dead."""
+    run(["systemctl", "reset-failed", "--", unit.id], accept=None)
 
 
 def _systemctl(*words: str) -> None:

@@ -228,8 +228,8 @@ class PostgresRows(Resource, Undoable):
             raise Degraded(left, changed=True)
 
     def watched(self) -> Iterable[Source]:
-        rows = Catalog(self.cluster, self.table.database, (self.table.schema, self.table.table))
-        return [Catalog(self.cluster, self.table.database), rows]
+        place = self.cluster, self.table.database, (self.table.schema, self.table.table)
+        return [Catalog(*place), Catalog(*place, rows=True)]
 
     def implied_requires(self) -> Iterable[str]:
         bare = TableName(self.table.database, self.table.schema, self.table.table)

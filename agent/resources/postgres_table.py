@@ -249,7 +249,7 @@ class PostgresTable(Resource, Prefetching, Undoable):
         carry_out(session, self.table, statements, allow=True, others=self._referred(), undoing=True)
 
     def watched(self) -> Iterable[Source]:
-        return [Catalog(self.cluster, self.table.database)]
+        return [Catalog(self.cluster, self.table.database, (self.table.schema, self.table.table))]
 
     def implied_requires(self) -> Iterable[str]:
         if self.ensure == "absent":

@@ -124,7 +124,7 @@ class Service(Resource, Refreshable, Prefetching, Undoable):
 
     def _bring(self, host: Host, *, running: bool, enabled: bool, masked: bool | None) -> None:
         units = host.units
-        unit = self._fresh(host)
+        unit = self._current(host)
         if unit.masked and masked is False:
             unit = units.unmask(unit)
             if not unit.exists:
@@ -141,8 +141,9 @@ class Service(Resource, Refreshable, Prefetching, Undoable):
         if running and not self._runs(host, unit, True):
             self._bring_up(host, "start", unit)
 
-    def _fresh(self, host: Host) -> Unit:
-        unit = host.units.fresh(self.unit)
+    def _current(self, host: Host) -> Unit:
+        """The unit as it is since this run last changed anything, by the unit files of now."""
+        unit = host.units.get(self.unit)
         if unit.stale:
             host.units.reload_files()
             unit = host.units.fresh(self.unit)
@@ -165,7 +166,7 @@ class Service(Resource, Refreshable, Prefetching, Undoable):
 
     def refresh(self, host: Host, causes: Sequence[str]) -> None:
         """Restart or reload it; one that is not to run is left alone."""
-        unit = self._fresh(host)
+        unit = self._current(host)
         if self.wants_up:
             if not unit.exists:
                 raise _missing(self.unit)

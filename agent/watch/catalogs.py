@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from agent.errors import ResourceError
@@ -56,7 +56,7 @@ class Catalogs:
     def changed(self, log: str | None = None) -> set[str]:
         """Whose catalogs changed since this was last asked: of one log, or of all."""
         from agent.host.postgres import Postgres
-        from agent.host.postgres_digest import connect, digest
+        from agent.host.postgres_digest import connect
 
         catalogs = self._keys if log is None else self._by_log.get(log, ())
         if not catalogs:
@@ -66,14 +66,17 @@ class Catalogs:
         self._postgres.forget()
         found: set[str] = set()
         taken = 0.0
+        by_database: dict[tuple[str | None, str | None], list[Catalog]] = {}
         for catalog in catalogs:
-            connect(self._postgres, catalog.cluster, catalog.database)  # which takes long, and is seldom
+            by_database.setdefault((catalog.cluster, catalog.database), []).append(catalog)
+        for place, mine in by_database.items():
+            connect(self._postgres, *place)  # which takes long, and is seldom
             started = time.monotonic()
-            now = digest(self._postgres, catalog.cluster, catalog.database, catalog.table)
+            for catalog, now in _digests(self._postgres, place, mine):
+                if self._digests.get(catalog) != now:
+                    self._digests[catalog] = now
+                    found |= self._keys[catalog]
             taken += time.monotonic() - started
-            if self._digests.get(catalog) != now:
-                self._digests[catalog] = now
-                found |= self._keys[catalog]
         self._rest_until = max(time.monotonic(), self._rest_until) + _SHARE * taken
         return found
 
@@ -82,6 +85,22 @@ class Catalogs:
         if self._postgres is not None:
             self._postgres.close()
             self._postgres = None
+
+
+def _digests(
+    postgres: Postgres, place: tuple[str | None, str | None], catalogs: Sequence[Catalog]
+) -> Iterator[tuple[Catalog, str]]:
+    """What those of one database consist of now; all its tables cost one query."""
+    from agent.host.postgres_digest import digest, digest_of_rows, digests
+
+    tables = {catalog.table: catalog for catalog in catalogs if catalog.table is not None and not catalog.rows}
+    if tables:
+        yield from ((tables[table], now) for table, now in digests(postgres, *place, list(tables)).items())
+    for catalog in catalogs:
+        if catalog.table is None:
+            yield catalog, digest(postgres, *place)
+        elif catalog.rows:
+            yield catalog, digest_of_rows(postgres, *place, catalog.table)
 
 
 def _log_folder(cluster: str | None) -> str:

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 from postgres_cluster import PostgresCluster, cluster  # noqa: F401
-from residence import Residence
+from residence import Residence, counting
+
+from agent.resources.postgres_database import PostgresDatabase
+from agent.resources.postgres_table import PostgresTable
 
 pytestmark = pytest.mark.xdist_group("postgres")
 
@@ -83,3 +86,32 @@ def test_connections_are_given_up(
     place.settle()
     others = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'state-agent'"
     place.until(lambda: cluster.sql(others) == [(0,)])
+
+
+def test_only_the_table_that_changed_is_read(
+    cluster: PostgresCluster,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Also after its repair: what the agent does to one table is no event for those beside it."""
+    folder = tmp_path_factory.mktemp("tables")
+    tables = "".join(
+        f'[postgres_table."many.public.t{number}"]\ncluster = "CLUSTER"\nprimary_key = ["id"]\n'
+        f'columns = {{ id = "int", of = {{ type = "int", references = "t{max(0, number - 1)}(id)" }}, n = "text" }}\n'
+        for number in range(5)
+    )
+    site = f'[postgres_database.many]\ncluster = "CLUSTER"\n{tables}'
+    (folder / "site.toml").write_text(site.replace("CLUSTER", str(cluster.data)))
+    residence = Residence(folder)
+    residence.settle()
+    known, rounds = len(residence.changes()), residence.rounds
+    with counting(PostgresTable, PostgresDatabase) as counted:
+        cluster.sql("ALTER TABLE t3 DROP COLUMN n", database="many")
+        residence.until(lambda: len(residence.changes()) > known)
+        residence.settle()
+    assert residence.changes()[known:] == [("postgres_table:many.public.t3", "drift", "done")]
+    assert set(counted.read) == {"postgres_table:many.public.t3"}
+    assert residence.rounds == rounds + 1
+    with counting(PostgresTable) as counted:
+        cluster.sql("ALTER TABLE t1 RENAME COLUMN id TO key", database="many")
+        residence.until(lambda: "postgres_table:many.public.t2" in counted.read)  # its foreign key names that column
+    residence.agent.close()
