@@ -50,9 +50,8 @@ WITH own AS (
   UNION ALL SELECT o.oid, c.relnamespace::text || c.relname || a.attname FROM own o
     JOIN pg_constraint k ON k.conrelid = o.oid JOIN pg_class c ON c.oid = k.confrelid
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY(k.confkey)
-)
-SELECT o.s, o.t, count(*) || ':' || sum(hashtext(v.v)::bigint)
-FROM own o JOIN versions v ON v.own = o.oid GROUP BY o.s, o.t
+), digests AS MATERIALIZED (SELECT own, count(*) || ':' || sum(hashtext(v)::bigint) AS d FROM versions GROUP BY own)
+SELECT o.s, o.t, d.d FROM own o JOIN digests d ON d.own = o.oid
 """
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LOG = "log:"
 """What the key of a cluster's log begins with."""
 _SHARE = 20.0
-"""Digests take one part in so many of a server's time: a busy one is left alone."""
+"""Digests that find nothing take one part in so many of a server's time: a busy one is left alone."""
 _CREDIT = 2.0
 """Seconds of that rest that a server which was left alone before does without: what comes singly is seen at once."""
 
@@ -77,7 +77,8 @@ class Catalogs:
                     self._digests[catalog] = now
                     found |= self._keys[catalog]
             taken += time.monotonic() - started
-        self._rest_until = max(time.monotonic(), self._rest_until) + _SHARE * taken
+        if not found:
+            self._rest_until = max(time.monotonic(), self._rest_until) + _SHARE * taken
         return found
 
     def close(self) -> None:

@@ -140,8 +140,9 @@ class Rounds:
 
     def _settle(self, report: Report, *, everything: bool = False) -> None:
         now = self._clock()
+        in_vain = len(report.steps) <= _FEW and not any(step.outcome in DONE for step in report.steps)
         for step in report.steps:
-            self._settle_step(step, now, alone=len(report.steps) <= _FEW)
+            self._settle_step(step, now, in_vain=in_vain)
         for note in [note for note in report.notes if note not in self._state.notes]:
             self._teller.info(note)
         self._state.run = report.run or self._state.run
@@ -151,7 +152,7 @@ class Rounds:
         counts = ", ".join(f"{count} {outcome.replace('-', ' ')}" for outcome, count in self._state.summary.items())
         tell(f"STATUS={counts}; {self._state.repairs} repairs")
 
-    def _settle_step(self, step: Step, now: float, *, alone: bool) -> None:
+    def _settle_step(self, step: Step, now: float, *, in_vain: bool) -> None:
         if step.outcome in (FAILED, BLOCKED):
             self._calm.failed(step.id, now, step.duration)
         elif step.outcome in DONE and step.cause == "drift":
@@ -159,7 +160,7 @@ class Rounds:
                 self._teller.warn(f"{step.id} is contested: somebody keeps changing it back")
         else:
             self._calm.settled(step.id)
-            if alone and step.outcome == IN_DESIRED_STATE:
+            if in_vain and step.outcome == IN_DESIRED_STATE:
                 self._calm.in_vain(step.id, now, step.duration)
             if step.outcome in PLANNED and not step.outside and self._state.row(step.id) is None:
                 why = 'drift = "report"' if step.cause == "drift" else step.note

@@ -14,6 +14,7 @@ from residence import Residence, counting
 from agent.engine import Engine
 from agent.host import Host
 from agent.host.netfilter import Netfilter
+from agent.watch.calm import VAIN
 from agent.resources.file import File
 
 SITE = """
@@ -97,6 +98,23 @@ def test_only_what_changed_is_read_and_loaded(place: tuple[Residence, Net]) -> N
         residence.until(lambda: residence.runs() > runs)
         residence.settle()
     assert len(counted.started) == 1 + 2 + 1 + 2
+
+
+def test_what_is_looked_at_beside_a_repair_need_not_rest(place: tuple[Residence, Net]) -> None:
+    """The kernel does not say whose rules changed: to look at the others as well is not to look in vain."""
+    residence, net = place
+    for _ in range(VAIN + 2):
+        runs = residence.runs()
+        net.run("iptables", "-F", "state-agent-INPUT")
+        residence.agent._calm._contests.clear()
+        residence.until(lambda: residence.runs() > runs)  # noqa: B023
+    residence.settle()
+    assert "iptables:out" not in residence.agent._calm._noises
+    for _ in range(VAIN + 2):
+        rounds = residence.rounds
+        net.run("iptables", "-A", "FORWARD", "-j", "ACCEPT")
+        residence.until(lambda: residence.rounds > rounds)  # noqa: B023
+    assert residence.agent._calm._noises["iptables:out"].rest_until > 0
 
 
 def test_rules_of_others_are_looked_at_and_left_alone(place: tuple[Residence, Net]) -> None:
