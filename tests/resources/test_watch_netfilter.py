@@ -14,8 +14,8 @@ from residence import Residence, counting
 from agent.engine import Engine
 from agent.host import Host
 from agent.host.netfilter import Netfilter
-from agent.watch.calm import VAIN
 from agent.resources.file import File
+from agent.watch.calm import VAIN
 
 SITE = """
 [iptables.base]
