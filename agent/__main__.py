@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from agent.cli.main import main
+    from agent.cli.entry import main
 
     main()
 except KeyboardInterrupt:  # before the command itself was there to take it

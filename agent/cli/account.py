@@ -174,7 +174,7 @@ def list_(common: Common) -> int:
     if common.as_json:
         _json({"accounts": found})
         return 0
-    from agent.report.text import visible
+    from agent.report.plain import visible
 
     width = max((len(row["email"]) for row in found), default=0)
     for row in found:
@@ -276,6 +276,6 @@ def _done(common: Common, done: str, email: str, more: dict[str, Any]) -> None:
 
 
 def _json(document: dict[str, Any]) -> None:
-    from agent.report.json import VERSION, dumps
+    from agent.report.plain import VERSION, dumps
 
     print(dumps({"version": VERSION, "mode": "account", **document}))

@@ -94,7 +94,8 @@ def print_report(report: Report, common: Common, more: Mapping[str, Any] | None 
     from agent.report.text import Style, closing_lines, report_lines, step_lines
 
     if common.as_json:
-        from agent.report.json import dumps, report_document
+        from agent.report.json import report_document
+        from agent.report.plain import dumps
 
         print(dumps(report_document(report) | dict(more or {})))
         return

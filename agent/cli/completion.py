@@ -36,7 +36,7 @@ def completion(shell: str, common: Common) -> int:
     """Print the completion script for a shell."""
     script = _BASH if shell == "bash" else _script(shell)
     if common.as_json:
-        from agent.report.json import VERSION, dumps
+        from agent.report.plain import VERSION, dumps
 
         script = dumps({"version": VERSION, "mode": "completion", "shell": shell, "script": script})
     print(script)

@@ -26,7 +26,7 @@ def confirm(common: Common) -> int:
             hint="if it took too long, the old ones are back: `agent apply --confirm SECONDS` once more",
         )
     if common.as_json:
-        from agent.report.json import VERSION, dumps
+        from agent.report.plain import VERSION, dumps
 
         print(dumps({"version": VERSION, "mode": "confirm", "confirmed": True}))
     elif not common.quiet:

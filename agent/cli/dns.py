@@ -52,7 +52,7 @@ def _status(records: Sequence[Wanted]) -> int:
 
 def _print_json(records: Sequence[Wanted], common: Common) -> None:
     from agent.mail.zone import lines, origin
-    from agent.report.json import VERSION, dumps
+    from agent.report.plain import VERSION, dumps
 
     rows: list[dict[str, Any]] = [
         {
@@ -75,7 +75,8 @@ def _print_json(records: Sequence[Wanted], common: Common) -> None:
 
 def _print_check(records: Sequence[Wanted], common: Common) -> None:
     from agent.mail.zone import DIFFERS, MISSING, THERE, UNKNOWN, lines
-    from agent.report.text import Style, visible
+    from agent.report.plain import visible
+    from agent.report.text import Style
 
     style = Style(common.colour)
     colours = {THERE: "32", MISSING: "31;1", DIFFERS: "33;1", UNKNOWN: "36"}

@@ -37,7 +37,7 @@ def docs(subject: str | None, write: str | None, common: Common) -> int:
     else:
         raise UsageError(f'there is no kind or state "{subject}"', hint=nearest(subject, (*KINDS, *states)))
     if common.as_json:
-        from agent.report.json import VERSION, dumps
+        from agent.report.plain import VERSION, dumps
 
         page = dumps({"version": VERSION, "mode": "docs", "subject": subject, "markdown": page}) + "\n"
     print(page, end="")

@@ -151,11 +151,12 @@ def _end_at_signals() -> None:
 
 
 def _print(results: list[dict[str, Any]], common: Common) -> None:
-    from agent.report.text import Style, visible
+    from agent.report.plain import visible
+    from agent.report.text import Style
 
     counts = {outcome: sum(result["outcome"] == outcome for result in results) for outcome in _WORDS}
     if common.as_json:
-        from agent.report.json import VERSION, dumps
+        from agent.report.plain import VERSION, dumps
 
         document = {"version": VERSION, "mode": "doctor", "site": common.shown_site, "passed": not counts["failed"]}
         print(dumps(document | {"summary": counts, "checks": results}))

@@ -44,7 +44,7 @@ def graph(targets: tuple[str, ...], output: str | None, svg: bool, common: Commo
         except OSError as error:
             raise UsageError(f"{output} cannot be written: {error.strerror}") from None
     if common.as_json:
-        from agent.report.json import dumps
+        from agent.report.plain import dumps
 
         print(dumps(document(common.shown_site, entries)))
     elif output is None:

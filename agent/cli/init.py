@@ -33,7 +33,7 @@ def init(domain: str | None, common: Common) -> int:
     domain = _checked(_asked() if domain is None else domain)
     _write(path, _text(domain))
     if common.as_json:
-        from agent.report.json import VERSION, dumps
+        from agent.report.plain import VERSION, dumps
 
         print(dumps({"version": VERSION, "mode": "init", "site": str(path), "domain": domain}))
     elif not common.quiet:

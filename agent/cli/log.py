@@ -82,7 +82,7 @@ def _print(runs: list[dict[str, Any]], whole: bool, common: Common) -> None:
     from agent.report.text import Style
 
     if common.as_json:
-        from agent.report.json import dumps
+        from agent.report.plain import dumps
 
         print(dumps({"version": 1, "mode": "log", "runs": runs}))
         return

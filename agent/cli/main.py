@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 import agent
-from agent.cli.surroundings import prepare
 from agent.errors import AgentError, UsageError
 
 _COMMANDS = {
@@ -84,11 +83,6 @@ def cli(**options: Any) -> None:
 
 def main() -> None:
     """Run the command line and exit with its status; nobody gets a traceback for their own mistake."""
-    _speak_utf8()
-    prepare()
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
     status = _run(sys.argv[1:])
     with contextlib.suppress(OSError):
         sys.stdout.flush()
@@ -96,12 +90,6 @@ def main() -> None:
         os._exit(status)  # to take all modules apart takes a tenth of a check, and what is open the kernel closes
     _drop_output()
     sys.exit(status or 1)
-
-
-def _speak_utf8() -> None:
-    """Start again in UTF-8 mode where the locale would have names of files written in another encoding."""
-    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})
 
 
 def _run(arguments: list[str]) -> int:
@@ -112,22 +100,27 @@ def _run(arguments: list[str]) -> int:
         result = cli.main(arguments, prog_name="agent", standalone_mode=False)
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except click.ClickException as error:
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence: a bug is told as one
+        return told(error, arguments)
+    return result if isinstance(result, int) else 0
+
+
+def told(error: BaseException, arguments: list[str]) -> int:
+    """Tell whoever gave these arguments what they came to; gives the exit status."""
+    if isinstance(error, click.ClickException):
         return _tell_usage(error, arguments)
-    except (click.Abort, KeyboardInterrupt):
+    if isinstance(error, click.Abort | KeyboardInterrupt):
         print("aborted", file=sys.stderr)
         return 1
-    except AgentError as error:
+    if isinstance(error, AgentError):
         return _tell(error, arguments)
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         _drop_output()
         return 1
-    except OSError as error:
+    if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return _tell(AgentError(f"{where}{error.strerror or error}"), arguments)
-    except Exception as error:  # noqa: BLE001 - the last line of defence: a bug is told as one
-        return _tell_bug(error, arguments)
-    return result if isinstance(result, int) else 0
+    return _tell_bug(error, arguments)
 
 
 def _drop_output() -> None:
@@ -152,7 +145,7 @@ def _tell(error: AgentError, arguments: list[str]) -> int:
     return error.exit_status
 
 
-def _tell_bug(error: Exception, arguments: list[str]) -> int:
+def _tell_bug(error: BaseException, arguments: list[str]) -> int:
     told = AgentError(
         f"internal error: {type(error).__name__}: {error}",
         hint="this is a bug in state-agent; --debug shows where it happened",
@@ -175,13 +168,14 @@ def _say(error: AgentError, arguments: list[str]) -> None:
 
 
 def _print_error(error: AgentError, arguments: list[str]) -> None:
-    from agent.report.json import dumps, error_document
+    from agent.report.json import error_document
+    from agent.report.plain import dumps
 
     mode = next((word for word in arguments if word in _COMMANDS), "")
     print(dumps(error_document(error, "check" if mode in ("apply", "rollback") and "--check" in arguments else mode)))
 
 
 def _visible(text: str) -> str:
-    from agent.report.text import visible
+    from agent.report.plain import visible
 
     return visible(text)

@@ -89,7 +89,7 @@ def _list_expiring(keys: Keys, folder: str, common: Common, *, notify: bool) -> 
 
     found = expiring(keys)
     if common.as_json:
-        from agent.report.json import dumps
+        from agent.report.plain import dumps
 
         rows = [
             {"account": each.account, "expires": day(each.until) if each.until else None, "problem": each.problem}

@@ -26,7 +26,7 @@ def show(targets: tuple[str, ...], common: Common) -> int:
     desired = common.desired
     entries = select(desired.entries, targets, needs=False)
     if common.as_json:
-        from agent.report.json import dumps
+        from agent.report.plain import dumps
 
         print(dumps(document(common.shown_site, desired, entries)))
     else:

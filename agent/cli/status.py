@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from agent.cli.apply import show_bugs
+from agent.cli.live import told_live
 from agent.cli.options import Common, common_options, complete_target
 
 
@@ -24,11 +24,8 @@ def status(targets: tuple[str, ...], common: Common) -> int:
 
     Exit status 0 if all is in desired state, 2 if something differs, 1 if something fails.
     """
-    live = _from_resident(targets, common)
-    if live is not None:
-        document, rows = live
-        _print_live(document, rows, common)
-        return 1 if document["trouble"] else _exit_status(document["summary"])
+    if not targets and not common.debug and (found := told_live(common)) is not None:
+        return found
     from agent.engine import Engine, Watcher
     from agent.report.progress import Progress
 
@@ -47,55 +44,9 @@ def status(targets: tuple[str, ...], common: Common) -> int:
     return report.exit_status
 
 
-def _from_resident(targets: tuple[str, ...], common: Common) -> tuple[dict[str, Any], str] | None:
-    """What the resident agent knows, with resources as a list in JSON.
-
-    None where none answers for this site, or it does not know the targets.
-    """
-    from agent.host.asking import ask
-
-    if targets or common.debug:
-        return None
-    started = time.perf_counter()
-    found = ask(common.places.run / "agent.sock", {"everything": common.as_json or common.verbose})
-    if found is None or found[0]["site"] != str(common.site_path) or not found[0]["last_full_check"]:
-        return None
-    document, rows = found
-    document |= {"site": common.shown_site, "duration_s": round(time.perf_counter() - started, 6)}
-    return document, rows
-
-
-def _exit_status(summary: Mapping[str, int]) -> int:
-    found = {outcome for outcome, count in summary.items() if count}
-    if found & {"failed", "blocked"}:
-        return 1
-    return 2 if any(outcome.startswith("would-") or outcome == "unknown" for outcome in found) else 0
-
-
-def _print_live(document: Mapping[str, Any], rows: str, common: Common) -> None:
-    import json
-
-    from agent.report.history import moment, status_line
-    from agent.report.json import dumps
-    from agent.report.text import visible
-
-    if common.as_json:
-        # The rows as they came: to read and write ten thousands of them again would take longer than all the rest.
-        before, key, after = dumps(document).partition('"resources": ')
-        print(before, key, rows, after.removeprefix("[]"), sep="")
-    elif not common.quiet:
-        for row in json.loads(rows):
-            print(status_line(row))
-        for note in document["notes"]:
-            print(f"note: {visible(note)}")
-        if document["trouble"]:
-            print(f"nothing can be looked after just now: {visible(document['trouble'])}")
-        counts = ", ".join(f"{count} {outcome.replace('-', ' ')}" for outcome, count in document["summary"].items())
-        print(f"{counts}; all looked at {moment(document['last_full_check'])}, and watched since")
-
-
 def _print_json(report: Any, history: dict[str, dict[str, Any]]) -> None:
-    from agent.report.json import dumps, report_document
+    from agent.report.json import report_document
+    from agent.report.plain import dumps
 
     document = report_document(report)
     now = time.time()
@@ -110,8 +61,8 @@ def _print_json(report: Any, history: dict[str, dict[str, Any]]) -> None:
 
 def _print(report: Any, history: dict[str, dict[str, Any]], common: Common) -> None:
     from agent.engine.step import IN_DESIRED_STATE
-    from agent.report.history import moment
-    from agent.report.text import Style, step_lines, summary_line, visible
+    from agent.report.plain import moment, visible
+    from agent.report.text import Style, step_lines, summary_line
 
     style = Style(common.colour)
     for step in report.steps:

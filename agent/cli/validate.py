@@ -18,7 +18,7 @@ def validate(common: Common) -> int:
 
     desired, _, _ = compile_site(common.site_path, shipped_states())
     if common.as_json:
-        from agent.report.json import VERSION, dumps
+        from agent.report.plain import VERSION, dumps
 
         document = {"version": VERSION, "mode": "validate", "site": common.shown_site, "problems": []}
         print(dumps(document | {"states": list(desired.states), "resources": len(desired.entries)}))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,9 @@ from agent.graph import Entry
 from agent.host import Host
 from agent.host.lock import exclusive
 from agent.journal import Journal
+from agent.places import Places
 
 __all__ = ["Engine", "Places", "Report", "Watcher"]
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where the agent keeps what is its own: `state` for journal, backups, compiled form; `run` for lock and socket."""
-
-    state: Path
-    run: Path
 
 
 class Engine:

@@ -13,12 +13,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from agent.host.files import Files
-from agent.host.names import forget_names
-
 if TYPE_CHECKING:
     from agent.host.accounts import Accounts
     from agent.host.dpkg import Dpkg
+    from agent.host.files import Files
     from agent.host.firewall import Firewall
     from agent.host.gnupg import Gnupg
     from agent.host.mounts import Mounts
@@ -29,6 +27,12 @@ if TYPE_CHECKING:
 
 def _nothing_known(_id: str) -> Mapping[str, Any] | None:
     return None
+
+
+def _files() -> Files:
+    from agent.host.files import Files
+
+    return Files()
 
 
 @dataclass
@@ -54,7 +58,7 @@ class Host:
     clock: Callable[[], float] = time.time
     done: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
-    files: Files = field(default_factory=Files)
+    files: Files = field(default_factory=_files)
     declared: Sequence[Any] = ()
     leaving: Sequence[Any] = ()
     confirm_within: float | None = None
@@ -123,6 +127,8 @@ class Host:
 
     def forget(self) -> None:
         """Drop everything that was read in bulk."""
+        from agent.host.names import forget_names
+
         forget_names()
         self.files.forget()
         for part in ("dpkg", "units", "accounts", "mounts", "gnupg"):

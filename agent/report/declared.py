@@ -9,7 +9,8 @@ from typing import Any
 
 from agent.declaration.desired import Desired, resource_fields
 from agent.graph import Entry
-from agent.report.text import Style, visible
+from agent.report.plain import visible
+from agent.report.text import Style
 from agent.secret import REDACTED, Secret, SecretText
 
 _ELSEWHERE = ("name", "requires", "rendered", "declared")

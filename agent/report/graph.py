@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from agent.graph import Entry
-from agent.report.text import visible
+from agent.report.plain import visible
 from agent.resource import Refreshable
 
 _STYLES = {"requires": "", "implied": " [style = dashed]", "listens": " [color = blue]"}

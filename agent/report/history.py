@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
-from agent.report.text import Style, value_text, visible
+from agent.report.plain import moment, visible
+from agent.report.text import Style, value_text
 
 _SYMBOLS = {"add": "+", "change": "~", "remove": "-", "refresh": ">"}
-
-
-def moment(seconds: float | None) -> str:
-    """A point in time in the host's own time zone."""
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S") if seconds else "never"
-
-
-def status_line(row: Mapping[str, Any]) -> str:
-    """One resource as the resident agent knows it."""
-    words = [] if row["outcome"] == "in-desired-state" else [row["outcome"]]
-    if row["repairs"]:
-        times = "once" if row["repairs"] == 1 else f"{row['repairs']} times"
-        words.append(f"repaired {times}, last {moment(row['last_drift'])}")
-    elif row["last_drift"]:
-        words.append(f"drifted, last {moment(row['last_drift'])}")
-    words += ["contested"] * row["contested"]
-    why = row["error"] or row["note"] or ""
-    return visible(f"  {row['id']:<40} {', '.join(words)}{': ' + why.splitlines()[0] if why else ''}")
 
 
 def run_line(run: Mapping[str, Any]) -> str:

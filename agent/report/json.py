@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Any
 
 from agent.engine import Report
 from agent.engine.step import Step
 from agent.errors import AgentError, DeclarationError
 from agent.journal import shown
-
-VERSION = 1
+from agent.report.plain import VERSION
 
 
 def row(step: Step) -> dict[str, Any]:
@@ -62,9 +59,3 @@ def error_document(error: AgentError, mode: str) -> dict[str, Any]:
     if isinstance(error, DeclarationError):
         document["problems"] = [problem.as_dict() for problem in error.problems]
     return document
-
-
-def dumps(document: Any) -> str:
-    """The document as text, which can be printed in any encoding."""
-    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    return json.dumps(document, indent=1, ensure_ascii=not unicode, default=str)

@@ -80,7 +80,7 @@ class Progress:
                 self._live.start()
             from rich.text import Text
 
-            from agent.report.text import visible
+            from agent.report.plain import visible
 
             self._live.update(Text(visible(self._line), overflow="ellipsis", no_wrap=True))
 

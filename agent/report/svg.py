@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 
 from agent.graph import Entry
 from agent.report.graph import Edge, edges
-from agent.report.text import visible
+from agent.report.plain import visible
 
 _ROW, _BOX, _GAP, _LETTER, _MARGIN = 30, 20, 90, 6.3, 20
 _STROKES: Mapping[str, str] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from agent.engine import Report
 from agent.engine.step import BLOCKED, FAILED, IN_DESIRED_STATE, SKIPPED, UNKNOWN, Step
 from agent.journal import shown
+from agent.report.plain import visible
 from agent.resource import AttributeChange
 
 _SYMBOLS: Mapping[str, str] = {
@@ -24,8 +24,6 @@ _COUNTED: Sequence[tuple[str, str]] = (
     ("removed", "removed"), ("refreshed", "refreshed"), (FAILED, "failed"), (BLOCKED, "blocked"), (SKIPPED, "skipped"),
 )  # fmt: skip
 _ID_WIDTH = 38
-# Control characters, and what turns the direction of a text or is not seen at all (Unicode TR 36).
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 _NEW_LINES = 20
 
 
@@ -38,16 +36,6 @@ class Style:
     def paint(self, code: str, text: str) -> str:
         """Text in a colour (a code of ECMA-48 SGR), or as it is."""
         return f"\033[{code}m{text}\033[0m" if self._colour and text else text
-
-
-def visible(text: str) -> str:
-    """Text without control characters, which a file's content could use to play tricks on a terminal."""
-    return _CONTROL.sub(_escaped, text)
-
-
-def _escaped(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def _in_line(text: str) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 from agent.engine import Report
 from agent.engine.step import BLOCKED, DONE, IN_DESIRED_STATE, Step
 from agent.graph import Entry
-from agent.report.json import VERSION, row
+from agent.report.json import row
+from agent.report.plain import VERSION
 
 
 class State:

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LEVELS = {
     "agent.errors": 0,
+    "agent.places": 0,
     "agent.host": 1,
     "agent.fields": 1,
     "agent.secret": 1,
