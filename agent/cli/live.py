@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +23,7 @@ def told_live(common: Common) -> int | None:
     return 1 if document["trouble"] else _exit_status(document["summary"])
 
 
-def _from_resident(common: Common) -> tuple[dict[str, Any], str] | None:
+def _from_resident(common: Common) -> tuple[dict[str, Any], bytes] | None:
     """Its answer, with resources as a list in JSON."""
     started = time.perf_counter()
     found = ask(common.places.run / "agent.sock", {"everything": common.as_json or common.verbose})
@@ -40,11 +41,13 @@ def _exit_status(summary: Mapping[str, int]) -> int:
     return 2 if any(outcome.startswith("would-") or outcome == "unknown" for outcome in found) else 0
 
 
-def _print(document: Mapping[str, Any], rows: str, common: Common) -> None:
+def _print(document: Mapping[str, Any], rows: bytes, common: Common) -> None:
     if common.as_json:
         # The rows as they came: to read and write ten thousands of them again would take longer than all the rest.
         before, key, after = dumps(document).partition('"resources": ')
-        print(before, key, rows, after.removeprefix("[]"), sep="")
+        print(before, key, sep="", end="", flush=True)
+        sys.stdout.buffer.write(rows)  # which is ASCII
+        print(after.removeprefix("[]"))
     elif not common.quiet:
         for row in json.loads(rows):
             print(status_line(row))

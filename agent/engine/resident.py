@@ -50,7 +50,7 @@ class Resident(Engine):
         """From now on this is the site."""
         self._desired = desired
         self._kept_host = None
-        self._places_in_order = {entry.id: i for i, entry in enumerate(desired.entries)}
+        self.places_in_order = {entry.id: i for i, entry in enumerate(desired.entries)}
         self._listeners = listeners_of([Step(entry) for entry in desired.entries])
         self._checks: dict[str, list[str]] = {}
         for entry in desired.entries:
@@ -156,18 +156,18 @@ class Resident(Engine):
             for follower in (*self._listeners.get(id, ()), *self._checks.get(id, ()))
             if follower not in context.planner.steps
         }
-        steps = [Step(self._desired.entries[place]) for place in sorted(self._places_in_order[id] for id in ids)]
+        steps = [Step(self._desired.entries[place]) for place in sorted(self.places_in_order[id] for id in ids)]
         context.planner.steps |= {step.id: step for step in steps}
         return steps
 
     def _entries(self, host: Host, ids: Collection[str]) -> list[Entry]:
         """These in order, with the mounts that they lie on where those are not mounted: nothing goes beneath them."""
-        places = {self._places_in_order[id] for id in ids if id in self._places_in_order}
+        places = {self.places_in_order[id] for id in ids if id in self.places_in_order}
         if self._mounts and len(places) < len(self._desired.entries):
             bare = [id for id, folder in self._mounts.items() if host.mounts.at(real(folder)) is None]
             for place in tuple(places):
                 needed = self._desired.entries[place].requires
-                places.update(self._places_in_order[id] for id in bare if id in needed)
+                places.update(self.places_in_order[id] for id in bare if id in needed)
         return [self._desired.entries[place] for place in sorted(places)]
 
     def _fresh_host(self, journal: Journal) -> Host:

@@ -7,7 +7,9 @@ import json
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ _LIMIT = 5.0
 _PATIENCE = 1.0
 """Seconds for which an answer is waited for: while it changes something, the agent gives none."""
 _LONGEST_QUESTION = 4096
+_AT_ONCE = 1000
 _CREDENTIALS = struct.Struct("3i")
 
 Answer = Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Iterable[str]]]
@@ -50,10 +53,7 @@ class Answering:
                 connection.settimeout(_LIMIT / 10)
                 if _asker(connection) in (0, os.geteuid()):
                     question = json.loads(_line(connection))
-                    connection.settimeout(_LIMIT)
-                    document, rows = self._answer(question)
-                    text = ",\n  ".join(rows)
-                    connection.sendall(f"{json.dumps(document, default=str)}\n[{text}]\n".encode())
+                    _send(connection, *self._answer(question))
 
     def close(self) -> None:
         """Answer no more."""
@@ -62,7 +62,25 @@ class Answering:
             self._path.unlink()
 
 
-def ask(path: Path, question: Mapping[str, Any]) -> tuple[dict[str, Any], str] | None:
+def _send(connection: socket.socket, document: Mapping[str, Any], rows: Iterable[str]) -> None:
+    """Send rows by the thousand: all in one piece would take several times their size, and the other side would wait.
+
+    Raises TimeoutError where the other side is too slow.
+    """
+    deadline = time.monotonic() + _LIMIT
+    text, left = f"{json.dumps(document, default=str)}\n[", iter(rows)
+    between = ""
+    while True:
+        some = list(islice(left, _AT_ONCE))
+        text += between * bool(some) + ",\n  ".join(some) + "]\n" * (len(some) < _AT_ONCE)
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
+        connection.sendall(text.encode())
+        if len(some) < _AT_ONCE:
+            return
+        text, between = "", ",\n  "
+
+
+def ask(path: Path, question: Mapping[str, Any]) -> tuple[dict[str, Any], bytes] | None:
     """The document and the text of the rows that the resident agent answers with; None where none does in time."""
     with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as way:
         way.settimeout(_PATIENCE)
@@ -70,7 +88,8 @@ def ask(path: Path, question: Mapping[str, Any]) -> tuple[dict[str, Any], str] |
         way.sendall(json.dumps(question).encode() + b"\n")
         with way.makefile("rb") as lines:
             found = json.loads(lines.readline())
-            return (found, lines.read().decode().rstrip()) if isinstance(found, dict) else None
+            rows = lines.read().rstrip()
+            return (found, rows) if isinstance(found, dict) and rows.endswith(b"]") else None
     return None
 
 

@@ -124,7 +124,7 @@ class Agent:
         """Watch what the site of now asks for, and look at what was touched before it was watched."""
         entries = self._site.desired.entries
         self._ids = {entry.id for entry in entries}
-        self.state.use(entries)
+        self.state.use(entries, self._resident.places_in_order)
         self._timers = Timers(entries, self._clock())
         self._events.watch(entries, self._site.own())
         self._tell_troubles()

@@ -21,6 +21,7 @@ class State:
     def __init__(self, contested: Callable[[str], bool]) -> None:
         self._contested = contested
         self._entries: Sequence[Entry] = ()
+        self._places: Mapping[str, int] = {}
         self._rows: dict[str, dict[str, Any]] = {}
         self._checked: dict[str, float] = {}
         self._notes: dict[str, list[str]] = {}
@@ -34,12 +35,11 @@ class State:
         self.changed: Callable[[State, float], None] = lambda _state, _seconds: None
         """Told after each round, with the seconds that it took."""
 
-    def use(self, entries: Sequence[Entry]) -> None:
-        """From now on these are all there are."""
-        self._entries = entries
-        known = {entry.id for entry in entries}
+    def use(self, entries: Sequence[Entry], places: Mapping[str, int]) -> None:
+        """From now on these are all there are; `places` has by id the place of each among them."""
+        self._entries, self._places = entries, places
         for about in (self._rows, self._notes):
-            for id in [id for id in about if id not in known]:
+            for id in [id for id in about if id not in places]:
                 del about[id]
 
     def looked(self, report: Report, now: float, *, everything: bool = False) -> None:
@@ -113,13 +113,20 @@ class State:
 
     def rows(self, *, everything: bool) -> Iterator[str]:
         """The row of each resource as JSON; only those of what differs or was repaired unless `everything`."""
+        if not everything:
+            told = {self._places[id] for id in (*self._rows, *self.history) if id in self._places}
+            yield from (self._text(self._entries[place]) for place in sorted(told))
+            return
         alike = _Alike()
         for entry in self._entries:
             id = entry.id
             if id in self._rows or id in self.history:
-                yield json.dumps(self._row(entry), default=str)
-            elif everything:
+                yield self._text(entry)
+            else:
                 yield alike.text(entry, self._checked.get(id, self._all_checked))
+
+    def _text(self, entry: Entry) -> str:
+        return json.dumps(self._row(entry), default=str)
 
     def _row(self, entry: Entry) -> dict[str, Any]:
         known = self.history.get(entry.id, {})

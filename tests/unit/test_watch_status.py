@@ -15,7 +15,7 @@ ENTRIES = [Entry(File(name=f'/srv/"ä" {name}', content=""), "it's", "site.toml:
 
 def test_what_was_always_well_has_the_same_row_as_what_was_repaired() -> None:
     state = State(lambda _: False)
-    state.use(ENTRIES)
+    state.use(ENTRIES, {entry.id: place for place, entry in enumerate(ENTRIES)})
     state.looked(Report("watch", "", [Step(entry) for entry in ENTRIES]), 5.25, everything=True)
     repaired = Step(ENTRIES[1], "changed", "drift")
     state.looked(Report("watch", "", [repaired]), 6.5)
