@@ -132,6 +132,9 @@ class Resident(Engine):
         if any(step.outcome in PLANNED and not step.outside for step in due):
             self._begin(context, report)
         if report.run is None:
+            for step in due:
+                if step.outcome == FAILED:
+                    self._watcher.ended(step)
             return
         applier = Applier(context)
         applier.apply(due)

@@ -185,9 +185,12 @@ class Agent:
 
     def _look_at(self, ids: Iterable[str]) -> None:
         quick, rest = self._rounds.in_turn(ids)
+        unseen = {id for id in self._events.blind() if self.state.row(id)}
         for each in (quick, rest):
             if each and not self._stopped:
                 self._rounds.some(each)
+        if any(self.state.row(id) is None for id in unseen):
+            self._blind_at = 0.0  # what was missing is there, and so may its events be
         if any(id.startswith("postgres_") for id in rest):
             self._idle_at = self._clock() + _IDLE
 

@@ -236,7 +236,7 @@ import os, random, subprocess, time
 random.seed(7)
 def pid():
     return int(subprocess.check_output(["systemctl", "show", "state-agent", "-P", "MainPID"]))
-for number in range(20):
+for number in range(50):
     while not pid() or not os.path.exists("/run/state-agent/agent.sock"):
         time.sleep(0.02)
     for path in random.sample(["/etc/kept/deep/a", "/etc/kept/listened", "/etc/kept/link"], 2):

@@ -262,6 +262,16 @@ def test_what_failed_is_tried_again(start: Callable[..., Residence]) -> None:
     assert place.agent.state.summary == {"in-desired-state": 1}
 
 
+def test_what_cannot_be_read_is_told_once(start: Callable[..., Residence]) -> None:
+    place = start(SITE)
+    with mock.patch.object(File, "read", side_effect=ResourceError("nobody knows")):
+        (place.host / "d/b").touch()
+        place.until(lambda: any(text.startswith("failed file:") for text in place.said))
+        rounds = place.rounds
+        place.until(lambda: place.rounds >= rounds + 2)
+    assert sum(text.startswith("failed file:") for text in place.said) == 1
+
+
 def test_the_same_failure_again_and_again_is_one_run(start: Callable[..., Residence]) -> None:
     place = start('[file."HOST/a"]\ncontent = "a"\nvalidate = ["grep", "-q", "b", "{file}"]\n')
     assert place.agent.state.summary["failed"] == 1

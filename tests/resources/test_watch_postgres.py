@@ -10,6 +10,7 @@ from residence import Residence, counting
 
 from agent.resources.postgres_database import PostgresDatabase
 from agent.resources.postgres_table import PostgresTable
+from agent.watch.events import BLIND
 
 pytestmark = pytest.mark.xdist_group("postgres")
 
@@ -114,4 +115,27 @@ def test_only_the_table_that_changed_is_read(
     with counting(PostgresTable) as counted:
         cluster.sql("ALTER TABLE t1 RENAME COLUMN id TO key", database="many")
         residence.until(lambda: "postgres_table:many.public.t2" in counted.read)  # its foreign key names that column
+    residence.agent.close()
+
+
+def test_a_server_that_was_down_is_watched_as_soon_as_it_is_back(
+    cluster: PostgresCluster,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("down")
+    (folder / "site.toml").write_text(
+        '[postgres_role.back]\ncluster = "CLUSTER"\n'.replace("CLUSTER", str(cluster.data))
+    )
+    cluster.stop()
+    try:
+        residence = Residence(folder)
+        residence.until(lambda: residence.agent.state.summary.get("failed") == 1)
+        residence.settle()
+        assert any(text.startswith("postgresql: no events") for text in residence.said)
+    finally:
+        cluster.start()
+    residence.until(lambda: residence.agent.state.summary == {"in-desired-state": 1}, limit=40)
+    residence.settle()
+    cluster.sql("ALTER ROLE back SUPERUSER")
+    residence.until(lambda: ("postgres_role:back", "drift", "done") in residence.changes(), limit=BLIND / 2)
     residence.agent.close()
