@@ -6,6 +6,7 @@ as what is told apart here goes to `agent.cli.main`, which knows all options, an
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -35,7 +36,12 @@ def main() -> None:
         from agent.cli.main import main as understand
 
         understand()
-    sys.exit(status)
+        return
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # as `understand` does
+    sys.exit(status or 1)
 
 
 def _speak_utf8() -> None:
