@@ -6,7 +6,6 @@ as what is told apart here goes to `agent.cli.main`, which knows all options, an
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -37,11 +36,12 @@ def main() -> None:
 
         understand()
         return
-    with contextlib.suppress(OSError):
+    try:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)  # as `understand` does
-    sys.exit(status or 1)
+    except OSError:
+        status = status or 1
+    os._exit(status)  # as `understand` does
 
 
 def _speak_utf8() -> None:
@@ -60,9 +60,24 @@ def _plainly(words: Sequence[str]) -> int | None:
     common = _common(words[1:])
     if common is None:
         return None
-    if words[0] == "status":
-        return _status(common)
-    return _watch(common)
+    try:
+        return _done(words[0], common)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told as of any command
+        from agent.cli.main import told
+
+        return told(error, list(sys.argv[1:]))
+
+
+def _done(command: str, common: Common) -> int | None:
+    if command == "status":
+        from agent.cli.live import told_live
+
+        status = told_live(common)
+        sys.stdout.flush()
+        return status
+    from agent.cli.residence import stay
+
+    return stay(common)
 
 
 def _common(words: Sequence[str]) -> Common | None:
@@ -78,29 +93,3 @@ def _common(words: Sequence[str]) -> Common | None:
     from agent.cli.common import Common
 
     return Common(**given)  # type: ignore[arg-type]
-
-
-def _status(common: Common) -> int | None:
-    from agent.cli.live import told_live
-    from agent.errors import AgentError
-
-    try:
-        status = told_live(common)
-        sys.stdout.flush()
-    except AgentError:  # which is told as of any command
-        return None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return status
-
-
-def _watch(common: Common) -> int:
-    try:
-        from agent.cli.residence import stay
-
-        return stay(common)
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told as of any command
-        from agent.cli.main import told
-
-        return told(error, sys.argv[1:])
