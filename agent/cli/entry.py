@@ -6,6 +6,7 @@ as what is told apart here goes to `agent.cli.main`, which knows all options, an
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -53,8 +54,10 @@ def _speak_utf8() -> None:
 def _plainly(words: Sequence[str]) -> int | None:
     """Do what these words say, if that is plain; gives the exit status, None where it is not."""
     if words == ["--version"]:
-        print(f"agent {agent.__version__}")
-        return 0
+        with contextlib.suppress(OSError):  # which is told by the exit status
+            print(f"agent {agent.__version__}")
+            return 0
+        return 1
     if words[:1] not in (["status"], ["watch"]):
         return None
     common = _common(words[1:])

@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
 import pytest
-from outside import start, wait_for
+from outside import command, environ, start, wait_for
 from sitefolder import SiteFolder
 
 SITE = '[file."HOST/a"]\ncontent = "a\\n"\n[file."HOST/b"]\ncontent = "b\\n"\n'
@@ -43,6 +45,18 @@ def test_status_is_answered_by_it(watched: tuple[SiteFolder, int]) -> None:
     shown = site.run("status")
     assert shown.code == 0 and "repaired once" in shown.out and "watched since" in shown.out
     assert stat.S_IMODE((site.state / "run/agent.sock").stat().st_mode) == 0o600
+
+
+def test_the_quick_answers_tell_of_a_full_stdout(watched: tuple[SiteFolder, int]) -> None:
+    site, _ = watched
+    version = [sys.executable, "-m", "agent", "--version"]
+    for words in (command(site, "status"), command(site, "status", "--json"), version):
+        with open("/dev/full", "w") as full:
+            ended = subprocess.run(
+                words, env=environ(site), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+            )
+        assert ended.returncode == 1
+        assert "Traceback" not in ended.stderr and "internal error" not in ended.stderr
 
 
 def test_apply_goes_on_beside_it_and_a_second_one_does_not(watched: tuple[SiteFolder, int]) -> None:
