@@ -18,7 +18,7 @@ def confirm(common: Common) -> int:
     where nothing waits, because the time is over and the old rules are back.
     """
     from agent.errors import ResourceError
-    from agent.host.confirm import confirm as keep
+    from agent.host.netfilter.confirm import confirm as keep
 
     if not keep(common.places.run, common.places.state):
         raise ResourceError(

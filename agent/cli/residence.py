@@ -10,7 +10,7 @@ from agent.cli.common import Common, shipped_states
 from agent.declaration.compiled import load_apart
 from agent.errors import DeclarationError
 from agent.host.lock import RESIDENT, exclusive
-from agent.host.supervisor import tell
+from agent.host.systemd.supervisor import tell
 from agent.watch.agent import Agent
 from agent.watch.events import Events
 from agent.watch.rounds import Pulse

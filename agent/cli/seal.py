@@ -84,7 +84,7 @@ def _filter(email: str, keys: Keys) -> int:
 
 
 def _list_expiring(keys: Keys, folder: str, common: Common, *, notify: bool) -> int:
-    from agent.host.pgpkeys import day
+    from agent.host.openpgp.keys import day
     from agent.mail.seal.expiry import expiring, sendmail, tell
 
     found = expiring(keys)

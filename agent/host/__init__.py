@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agent.host.accounts import Accounts
-    from agent.host.dpkg import Dpkg
+    from agent.host.apt.dpkg import Dpkg
+    from agent.host.dns.nameservers import Nameservers
     from agent.host.files import Files
-    from agent.host.firewall import Firewall
-    from agent.host.gnupg import Gnupg
     from agent.host.mounts import Mounts
-    from agent.host.nameservers import Nameservers
-    from agent.host.postgres import Postgres
-    from agent.host.units import Units
+    from agent.host.netfilter.firewall import Firewall
+    from agent.host.openpgp.gnupg import Gnupg
+    from agent.host.postgres.connections import Postgres
+    from agent.host.systemd.units import Units
 
 
 def _nothing_known(_id: str) -> Mapping[str, Any] | None:
@@ -67,14 +67,14 @@ class Host:
     @cached_property
     def dpkg(self) -> Dpkg:
         """Packages."""
-        from agent.host.dpkg import Dpkg
+        from agent.host.apt.dpkg import Dpkg
 
         return Dpkg(self.progress)
 
     @cached_property
     def units(self) -> Units:
         """systemd units."""
-        from agent.host.units import Units
+        from agent.host.systemd.units import Units
 
         return Units()
 
@@ -95,28 +95,28 @@ class Host:
     @cached_property
     def nameservers(self) -> Nameservers:
         """What nameservers said; kept for the whole run."""
-        from agent.host.nameservers import Nameservers
+        from agent.host.dns.nameservers import Nameservers
 
         return Nameservers()
 
     @cached_property
     def postgres(self) -> Postgres:
         """PostgreSQL's clusters."""
-        from agent.host.postgres import Postgres
+        from agent.host.postgres.connections import Postgres
 
         return Postgres()
 
     @cached_property
     def gnupg(self) -> Gnupg:
         """GnuPG homes."""
-        from agent.host.gnupg import Gnupg
+        from agent.host.openpgp.gnupg import Gnupg
 
         return Gnupg()
 
     @cached_property
     def firewall(self) -> Firewall:
         """Rules of netfilter."""
-        from agent.host.firewall import Firewall
+        from agent.host.netfilter.firewall import Firewall
 
         return Firewall(self)
 

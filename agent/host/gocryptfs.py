@@ -15,7 +15,7 @@ from agent.errors import CommandFailed, ResourceError
 from agent.host.ownthread import confined
 from agent.host.paths import refused
 from agent.host.run import Result, failure, run
-from agent.host.units import BOOTED
+from agent.host.systemd.units import BOOTED
 
 TYPE = "fuse.gocryptfs"
 CONFIG = "gocryptfs.conf"

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from math import inf
 
 from agent.errors import ResourceError, UsageError
-from agent.host.gnupg import show
-from agent.host.keyblocks import Block, key_blocks
-from agent.host.pgpkeys import Key, day
+from agent.host.openpgp.blocks import Block, key_blocks
+from agent.host.openpgp.gnupg import show
+from agent.host.openpgp.keys import Key, day
 from agent.host.run import run
 
 _GPG = ("--batch", "--no-tty", "--quiet", "--no-options", "--no-permission-warning", "--no-autostart")
@@ -102,7 +102,7 @@ def _armored(block: Block, label: str) -> bytes:
     """The key as gpg exports it, after gpg has encrypted to it."""
     with tempfile.TemporaryDirectory(prefix="state-agent-") as home:
         user = None
-        with contextlib.suppress(KeyError):  # as in agent.host.gnupg: it need not be root who takes a key apart
+        with contextlib.suppress(KeyError):  # as in agent.host.openpgp.gnupg: it need not be root who takes a key apart
             if os.geteuid() == 0:
                 os.chown(home, pwd.getpwnam("nobody").pw_uid, -1)
                 user = "nobody"

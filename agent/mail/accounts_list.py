@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
-from agent.host.keytable import Wanted, resolved
-from agent.host.pgpkeys import day
+from agent.host.openpgp.keys import day
+from agent.host.openpgp.table import Wanted, resolved
 from agent.mail.accounts_keys import problem, warning
 from agent.mail.accounts_site import Account
 

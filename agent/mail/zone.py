@@ -98,7 +98,7 @@ def origin(records: Iterable[Wanted]) -> str:
 
 def lines(record: Wanted, within: str) -> list[str]:
     """The lines of one record, its name relative to an origin; its TTL only where it is another than the zone's."""
-    from agent.host.dnsdata import parsed
+    from agent.host.dns.data import parsed
 
     time = record.resource.seconds_to_live
     words = [_relative(record.name, within), *([str(time)] if time != TTL else []), "IN", record.type]

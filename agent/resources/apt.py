@@ -11,10 +11,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from agent.errors import Degraded, ResourceError
 from agent.fields import Doc, Parsed
 from agent.host import Host
-from agent.host.aptrequest import Request, plain_request
-from agent.host.apttransaction import Transaction, on_hold
-from agent.host.debconf import answer_line, problems_of_answer
-from agent.host.versions import matches, version_key, version_pattern
+from agent.host.apt.debconf import answer_line, problems_of_answer
+from agent.host.apt.request import Request, plain_request
+from agent.host.apt.transaction import Transaction, on_hold
+from agent.host.apt.versions import matches, version_key, version_pattern
 from agent.resource import Change, Groupable, Prefetching, Resource, State, Undoable
 from agent.secret import SecretText
 from agent.sources import At, Source

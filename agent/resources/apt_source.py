@@ -11,9 +11,9 @@ from typing import Annotated, ClassVar, Literal
 from agent.errors import ResourceError
 from agent.fields import AbsolutePath, Doc
 from agent.host import Host
-from agent.host.dpkg import LISTS_STALE
+from agent.host.apt.dpkg import LISTS_STALE
+from agent.host.openpgp.armor import armored, problem_of_key
 from agent.host.paths import temporary_beside
-from agent.host.pgp import armored, problem_of_key
 from agent.resource import Change, Resource, State, Undoable
 
 _FOLDER = "/etc/apt/sources.list.d"

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 from agent.errors import Degraded, NotPermitted, ResourceError
 from agent.fields import AbsolutePath, AccountName, Doc, Duration, Mode, Parsed, email, port, seconds
 from agent.host import Host
-from agent.host.acme import Order, acme_url, domain, moment, obtain, pause
-from agent.host.certificates import Access, Store, label, temporaries
-from agent.host.x509 import Certificate as Parts
-from agent.host.x509 import KeyType, parse, self_signed
+from agent.host.tls.acme import Order, acme_url, domain, moment, obtain, pause
+from agent.host.tls.store import Access, Store, label, temporaries
+from agent.host.tls.x509 import Certificate as Parts
+from agent.host.tls.x509 import KeyType, parse, self_signed
 from agent.resource import Change, Resource, State, Undoable
 from agent.sources import At, Below, Source
 

@@ -10,10 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from agent.errors import KnownAfterApply, ResourceError, Unanswered
 from agent.fields import AbsolutePath, Doc, Parsed, seconds
 from agent.host import Host
-from agent.host.dnsdata import EXAMPLES, Found, Record, normal, version_tag
-from agent.host.dnsexchange import address_of
-from agent.host.dnskeys import dkim_value, tlsa_value
-from agent.host.dnsupdate import ALGORITHMS, Key, Primary
+from agent.host.dns.data import EXAMPLES, Found, Record, normal, version_tag
+from agent.host.dns.exchange import address_of
+from agent.host.dns.keys import dkim_value, tlsa_value
+from agent.host.dns.update import ALGORITHMS, Key, Primary
 from agent.resource import Change, Manual, Prefetching, Resource, State, Undoable
 from agent.secret import SecretText
 

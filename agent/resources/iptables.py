@@ -12,9 +12,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from agent.errors import ResourceError
 from agent.fields import Doc, Parsed, Regex
 from agent.host import Host
-from agent.host.firewall import IN_ORDER, SAVED, Wanted, policies_in
-from agent.host.ownchains import FIRST, PREFIX, own_chain
-from agent.host.ruleset import BUILT_IN, FAMILIES, Block
+from agent.host.netfilter.firewall import IN_ORDER, SAVED, Wanted, policies_in
+from agent.host.netfilter.ownchains import FIRST, PREFIX, own_chain
+from agent.host.netfilter.ruleset import BUILT_IN, FAMILIES, Block
 from agent.resource import Change, Groupable, Prefetching, Resource, State, Undoable
 from agent.sources import Rules, Source
 

@@ -10,10 +10,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from agent.errors import Degraded, NotPermitted, ResourceError
 from agent.fields import AbsolutePath, AccountName, Doc, Duration, Parsed, seconds
-from agent.host import Host, gnupg
-from agent.host.keytable import Wanted, complaint, key_table, resolved, unusable
+from agent.host import Host
 from agent.host.names import user_id
-from agent.host.pgpkeys import Key, day
+from agent.host.openpgp import gnupg
+from agent.host.openpgp.keys import Key, day
+from agent.host.openpgp.table import Wanted, complaint, key_table, resolved, unusable
 from agent.resource import Change, Prefetching, Resource, State, Undoable
 from agent.sources import At, Below, Source
 

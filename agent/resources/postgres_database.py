@@ -10,10 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from agent.errors import ResourceError
 from agent.fields import Doc, Parsed
 from agent.host import Host
-from agent.host.postgres import Server
-from agent.host.postgres_names import cluster_name, literal, one_name, quote
-from agent.host.postgres_needs import server_requirements
-from agent.host.postgres_roles import DatabaseEntry
+from agent.host.postgres.connections import Server
+from agent.host.postgres.names import cluster_name, literal, one_name, quote
+from agent.host.postgres.needs import server_requirements
+from agent.host.postgres.roles import DatabaseEntry
 from agent.resource import Change, Resource, State, Undoable
 from agent.sources import Catalog, Source
 

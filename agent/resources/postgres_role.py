@@ -9,12 +9,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from agent.errors import Degraded, ResourceError
 from agent.fields import Doc, Parsed
 from agent.host import Host
-from agent.host.postgres import Server
-from agent.host.postgres_errors import Refused
-from agent.host.postgres_names import cluster_name, literal, quote, role_name
-from agent.host.postgres_needs import server_requirements
-from agent.host.postgres_roles import BOOTSTRAP, RoleEntry, membership_statements, role_options
-from agent.host.scram import is_verifier, make_verifier, matches
+from agent.host.postgres.connections import Server
+from agent.host.postgres.errors import Refused
+from agent.host.postgres.names import cluster_name, literal, quote, role_name
+from agent.host.postgres.needs import server_requirements
+from agent.host.postgres.roles import BOOTSTRAP, RoleEntry, membership_statements, role_options
+from agent.host.postgres.scram import is_verifier, make_verifier, matches
 from agent.resource import Change, Resource, State, Undoable
 from agent.secret import REDACTED, Secret, SecretText
 from agent.sources import Catalog, Source

@@ -11,11 +11,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from agent.errors import Degraded, ResourceError
 from agent.fields import Doc, Parsed
 from agent.host import Host
-from agent.host.postgres_names import TableName, cluster_name, one_name, rows_name
-from agent.host.postgres_needs import server_requirements
-from agent.host.postgres_rows import Reading, Row, RowsReader, RowsSpec, quiet_transaction
-from agent.host.postgres_session import Session
-from agent.host.postgres_upsert import RowStatement, Upsert
+from agent.host.postgres.names import TableName, cluster_name, one_name, rows_name
+from agent.host.postgres.needs import server_requirements
+from agent.host.postgres.rows import Reading, Row, RowsReader, RowsSpec, quiet_transaction
+from agent.host.postgres.session import Session
+from agent.host.postgres.upsert import RowStatement, Upsert
 from agent.resource import Change, Resource, State, Undoable
 from agent.secret import Secret, SecretText
 from agent.sources import Catalog, Source

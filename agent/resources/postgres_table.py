@@ -10,14 +10,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from agent.errors import ResourceError
 from agent.fields import Doc, Parsed
 from agent.host import Host
-from agent.host.postgres_alter import TableState, index_key, table_statements
-from agent.host.postgres_catalog import read_idle_usage, read_referring
-from agent.host.postgres_change import carry_out, planned_refusals
-from agent.host.postgres_names import PUBLIC, TableName, cluster_name, one_name, quote, table_name
-from agent.host.postgres_needs import server_requirements
-from agent.host.postgres_spec import Foreign, TableSpec, column, index
-from agent.host.postgres_statement import Statement
-from agent.host.postgres_tables import Tables
+from agent.host.postgres.alter import TableState, index_key, table_statements
+from agent.host.postgres.catalog import read_idle_usage, read_referring
+from agent.host.postgres.change import carry_out, planned_refusals
+from agent.host.postgres.names import PUBLIC, TableName, cluster_name, one_name, quote, table_name
+from agent.host.postgres.needs import server_requirements
+from agent.host.postgres.spec import Foreign, TableSpec, column, index
+from agent.host.postgres.statement import Statement
+from agent.host.postgres.tables import Tables
 from agent.resource import Change, Prefetching, Resource, State, Undoable
 from agent.sources import Catalog, Source
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from agent.errors import Missing
 from agent.fields import Doc, Parsed
 from agent.host import Host
-from agent.host.unit import Unit
+from agent.host.systemd.unit import Unit
 from agent.resource import Change, Prefetching, Refreshable, Resource, State, Undoable
 from agent.sources import At, Below, Source
 

@@ -15,8 +15,8 @@ from agent.engine import Places, Watcher
 from agent.engine.resident import Resident
 from agent.engine.step import Step
 from agent.host.asking import Answering
-from agent.host.supervisor import tell, tell_reloading
-from agent.host.units import is_booting
+from agent.host.systemd.supervisor import tell, tell_reloading
+from agent.host.systemd.units import is_booting
 from agent.watch.calm import Calm
 from agent.watch.catalogs import LOG
 from agent.watch.events import BLIND, SITE, Events

@@ -10,7 +10,7 @@ from agent.errors import ResourceError
 from agent.sources import Below, Catalog
 
 if TYPE_CHECKING:
-    from agent.host.postgres import Postgres
+    from agent.host.postgres.connections import Postgres
 
 LOG = "log:"
 """What the key of a cluster's log begins with."""
@@ -55,8 +55,8 @@ class Catalogs:
 
     def changed(self, log: str | None = None) -> set[str]:
         """Whose catalogs changed since this was last asked: of one log, or of all."""
-        from agent.host.postgres import Postgres
-        from agent.host.postgres_digest import connect
+        from agent.host.postgres.connections import Postgres
+        from agent.host.postgres.digest import connect
 
         catalogs = self._keys if log is None else self._by_log.get(log, ())
         if not catalogs:
@@ -92,7 +92,7 @@ def _digests(
     postgres: Postgres, place: tuple[str | None, str | None], catalogs: Sequence[Catalog]
 ) -> Iterator[tuple[Catalog, str]]:
     """What those of one database consist of now; all its tables cost one query."""
-    from agent.host.postgres_digest import digest, digest_of_rows, digests
+    from agent.host.postgres.digest import digest, digest_of_rows, digests
 
     tables = {catalog.table: catalog for catalog in catalogs if catalog.table is not None and not catalog.rows}
     if tables:
@@ -105,6 +105,6 @@ def _digests(
 
 
 def _log_folder(cluster: str | None) -> str:
-    from agent.host.postgres_digest import log_folder
+    from agent.host.postgres.digest import log_folder
 
     return log_folder(cluster)

@@ -15,7 +15,7 @@ from agent.graph import Entry
 from agent.host.inotify import Inotify
 from agent.host.mountevents import MountEvents, open_daemon
 from agent.host.mounts import real
-from agent.host.nftevents import RuleEvents
+from agent.host.netfilter.events import RuleEvents
 from agent.sources import At, Below, Catalog, MountAt, Rules
 from agent.watch.catalogs import Catalogs
 from agent.watch.folders import Folders, News

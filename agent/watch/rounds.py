@@ -10,9 +10,9 @@ from agent.engine import Report
 from agent.engine.resident import Resident
 from agent.engine.step import BLOCKED, DONE, FAILED, IN_DESIRED_STATE, PLANNED, Step
 from agent.errors import AgentError, LockHeld
-from agent.host.aptlock import LOCKS, holder
+from agent.host.apt.locks import LOCKS, holder
 from agent.host.memory import give_back
-from agent.host.supervisor import tell, watchdog_period
+from agent.host.systemd.supervisor import tell, watchdog_period
 from agent.watch.calm import Calm
 from agent.watch.state import State
 from agent.watch.tell import Teller

@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 
 from agent.engine.step import FAILED, Step
-from agent.host.supervisor import JournalLog
+from agent.host.systemd.supervisor import JournalLog
 
 _ERROR, _WARNING, _NOTICE, _INFO = 3, 4, 5, 6
 

@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, "/usr/lib/state-agent")
-from agent.host.gpgpipe import command
+from agent.host.openpgp.pipe import command
 
 HERE = Path("/root/seal-bench")
 ADDRESS = "bench@example.net"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, "/usr/lib/state-agent")
-from agent.host.nftevents import RuleEvents
+from agent.host.netfilter.events import RuleEvents
 
 FILES = "/srv/watched"
 SITE = Path("/etc/state-agent/site.toml")

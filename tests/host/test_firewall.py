@@ -71,7 +71,7 @@ def test_put_back_by_a_process_outside_of_the_session(host: Installed) -> None:
     host.sh(
         "until [ -e /run/state-agent/confirm/pending ] && iptables -S INPUT | grep -q 'INPUT ACCEPT'; do sleep .1; done"
     )
-    assert "agent.host.confirm" in host.sh("systemctl status '*.scope' --no-pager --full")
+    assert "agent.host.netfilter.confirm" in host.sh("systemctl status '*.scope' --no-pager --full")
     host.sh("systemctl kill --signal=KILL session.service")  # all that it started in its own cgroup
     assert rules(host) != before
     time.sleep(5)

@@ -12,7 +12,8 @@ from typing import Any
 from unittest import mock
 
 from agent.errors import ResourceError
-from agent.host import Host, ruleswap
+from agent.host import Host
+from agent.host.netfilter.iptables import swap as ruleswap
 from agent.resource import Change, differences
 from agent.resources.iptables import Iptables
 

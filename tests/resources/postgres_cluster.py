@@ -18,8 +18,8 @@ import pytest
 
 from agent.host import Host
 from agent.host.identity import effective_user
-from agent.host.postgres import Postgres
-from agent.host.postgres_names import quote
+from agent.host.postgres.connections import Postgres
+from agent.host.postgres.names import quote
 from agent.resource import Change, Resource, differences
 
 PROGRAMS = "/usr/lib/postgresql"

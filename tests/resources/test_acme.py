@@ -16,7 +16,7 @@ import pytest
 
 from agent.errors import Degraded
 from agent.host import Host
-from agent.host.x509 import Pair, parse
+from agent.host.tls.x509 import Pair, parse
 from agent.resource import differences
 from agent.resources.certificate import Certificate
 

@@ -16,9 +16,12 @@ from typing import Any
 import pytest
 
 from agent.errors import Missing, ResourceError
-from agent.host import Host, aptget, aptlists, aptlock
-from agent.host import dpkg as dpkg_module
-from agent.host.dpkg import LISTS_STALE
+from agent.host import Host
+from agent.host.apt import dpkg as dpkg_module
+from agent.host.apt import get as aptget
+from agent.host.apt import lists as aptlists
+from agent.host.apt import locks as aptlock
+from agent.host.apt.dpkg import LISTS_STALE
 from agent.resource import Change, Resource, differences
 from agent.resources.apt import Apt
 from agent.secret import SecretText

@@ -12,7 +12,7 @@ import pytest
 
 from agent.errors import ResourceError
 from agent.host import Host
-from agent.host.dpkg import LISTS_STALE
+from agent.host.apt.dpkg import LISTS_STALE
 from agent.resource import Change, Resource
 from agent.resources.apt_source import AptSource
 

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from agent.errors import Degraded, ResourceError
-from agent.host import Host, acme
-from agent.host.acme import Attempts, Order
-from agent.host.x509 import KeyType, Pair, parse, self_signed
+from agent.host import Host
+from agent.host.tls import acme
+from agent.host.tls.acme import Attempts, Order
+from agent.host.tls.x509 import KeyType, Pair, parse, self_signed
 from agent.resource import Change, Resource, differences
 from agent.resources.certificate import Certificate
 

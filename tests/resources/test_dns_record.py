@@ -21,8 +21,10 @@ import dns.rrset
 import pytest
 
 from agent.errors import KnownAfterApply, ResourceError, Unanswered
-from agent.host import Host, dnsexchange, nameservers
-from agent.host.dnsdata import Record, normal
+from agent.host import Host
+from agent.host.dns import exchange as dnsexchange
+from agent.host.dns import nameservers
+from agent.host.dns.data import Record, normal
 from agent.resource import differences
 from agent.resources.dns_record import DnsRecord, nameserver, record_name, ttl_seconds
 from agent.secret import SecretText

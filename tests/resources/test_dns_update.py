@@ -17,8 +17,8 @@ import pytest
 
 from agent.errors import ResourceError
 from agent.host import Host
-from agent.host.dnsdata import Record
-from agent.host.nameservers import Nameservers
+from agent.host.dns.data import Record
+from agent.host.dns.nameservers import Nameservers
 from agent.resource import Change, Resource, differences
 from agent.resources.dns_record import DnsRecord
 from agent.secret import SecretText
@@ -240,9 +240,9 @@ def test_a_server_that_hangs(host: Host, monkeypatch: pytest.MonkeyPatch) -> Non
     resource = record("mail.example.net A", "192.0.2.1")
     change = differences(resource.read(host), resource.desired(host))
     assert change is not None
-    monkeypatch.setattr("agent.host.dnsupdate._PATIENCE", 0.3)
+    monkeypatch.setattr("agent.host.dns.update._PATIENCE", 0.3)
     with socket.create_server(("127.0.0.1", 15354)):
-        monkeypatch.setattr("agent.host.dnsupdate.address_of", lambda _text: ("127.0.0.1", 15354))
+        monkeypatch.setattr("agent.host.dns.update.address_of", lambda _text: ("127.0.0.1", 15354))
         with pytest.raises(ResourceError, match="no answer in time"):
             resource.apply(host, change)
 

@@ -14,9 +14,10 @@ import pytest
 from netfilter_tools import Net, namespace, refusal, rules
 
 from agent.errors import NotPermitted, ResourceError
-from agent.host import netfilter, netns
-from agent.host.ownchains import own_chain
-from agent.host.ruleset import parse, untagged
+from agent.host import netns
+from agent.host.netfilter.iptables import iptables as netfilter
+from agent.host.netfilter.ownchains import own_chain
+from agent.host.netfilter.ruleset import parse, untagged
 from agent.resource import differences
 from agent.resources.iptables import Iptables, chain_name, label_text, rule_text
 

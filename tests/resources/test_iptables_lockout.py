@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from netfilter_tools import Net, namespace, refusal, rules
 
-from agent.host import lockout, ruleswap
-from agent.host.lockout import Connection, ssh_connection
+from agent.host.netfilter.iptables import lockout
+from agent.host.netfilter.iptables import swap as ruleswap
+from agent.host.netfilter.lockout import Connection, ssh_connection
 
 ROOT = Path(__file__).parents[2]
 GUARD = ruleswap.guard
@@ -112,7 +113,7 @@ def test_undoing_counts_too(net: Net) -> None:
 
 
 def test_the_connection_is_found_through_sudo() -> None:
-    code = "from agent.host.lockout import ssh_connection; print(ssh_connection())"
+    code = "from agent.host.netfilter.lockout import ssh_connection; print(ssh_connection())"
     inner = f"env -i PYTHONPATH={ROOT} {sys.executable} -c '{code}'; true"
     over = {**os.environ, "SSH_CONNECTION": "::ffff:198.51.100.7 50000 192.0.2.1 22"}
     done = subprocess.run(["bash", "-c", inner], env=over, capture_output=True, text=True, check=True, cwd=ROOT)

@@ -15,8 +15,9 @@ import pytest
 
 from agent.declaration.schema import validated
 from agent.errors import Missing, ResourceError
-from agent.host import Host, gnupg
-from agent.host.keyblocks import key_blocks
+from agent.host import Host
+from agent.host.openpgp import gnupg
+from agent.host.openpgp.blocks import key_blocks
 from agent.resource import Change, Resource, differences
 from agent.resources.keyring import Keyring
 from agent.secret import SecretText

@@ -14,7 +14,7 @@ from agent.declaration.schema import validated
 from agent.errors import Missing, NotPermitted, ResourceError
 from agent.host import Host
 from agent.host.identity import effective_user
-from agent.host.postgres import Postgres
+from agent.host.postgres.connections import Postgres
 from agent.resources.postgres_database import PostgresDatabase
 
 pytestmark = pytest.mark.xdist_group("postgres")

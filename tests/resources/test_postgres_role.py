@@ -12,7 +12,7 @@ from postgres_cluster import Pg, cluster, pg  # noqa: F401
 
 from agent.declaration.schema import validated
 from agent.errors import KnownAfterApply, ResourceError
-from agent.host.scram import is_verifier, make_verifier, matches
+from agent.host.postgres.scram import is_verifier, make_verifier, matches
 from agent.resources.postgres_role import PostgresRole
 from agent.secret import SecretText
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent.errors import Missing, ResourceError
-from agent.host import Host, units
+from agent.host import Host
+from agent.host.systemd import units
 from agent.resource import Change, Resource, differences
 from agent.resources.service import Service
 

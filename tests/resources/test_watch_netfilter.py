@@ -13,7 +13,7 @@ from residence import Residence, counting
 
 from agent.engine import Engine
 from agent.host import Host
-from agent.host.netfilter import Netfilter
+from agent.host.netfilter.iptables import Netfilter
 from agent.resources.file import File
 from agent.watch.calm import VAIN
 

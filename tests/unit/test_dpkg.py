@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from agent.errors import Missing
-from agent.host.aptget import split_status, status_text
-from agent.host.debconf import answer_line
-from agent.host.dpkg import Dpkg, Policy, _policies
-from agent.host.pgp import armored, problem_of_key
-from agent.host.versions import matches, newest, version_key, version_pattern
+from agent.host.apt.debconf import answer_line
+from agent.host.apt.dpkg import Dpkg, Policy, _policies
+from agent.host.apt.get import split_status, status_text
+from agent.host.apt.versions import matches, newest, version_key, version_pattern
+from agent.host.openpgp.armor import armored, problem_of_key
 from agent.resources.apt import Apt
 from agent.resources.apt_source import AptSource
 from agent.secret import SecretText

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.host import Host
-from agent.host.unit import Unit, parse_units
+from agent.host.systemd.unit import Unit, parse_units
 from agent.resource import AttributeChange, Change
 from agent.resources.service import Service, unit_name
 

@@ -6,8 +6,8 @@ import os
 import pwd
 import re
 
-from agent.host.gnupg import keygrips
-from agent.host.pgpkeys import Key
+from agent.host.openpgp.gnupg import keygrips
+from agent.host.openpgp.keys import Key
 from agent.host.run import run
 from agent.mail.doctor.mailbox import field
 from agent.mail.seal.keys import DEFAULT_HOME

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from math import inf
 
 from agent.errors import ResourceError
-from agent.host.pgpkeys import day
+from agent.host.openpgp.keys import day
 from agent.host.probe import probe
 from agent.mail.doctor.finding import Finding, failed, passed, skipped, warned
 from agent.mail.doctor.site import MailHost

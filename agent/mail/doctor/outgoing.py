@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 
 from agent.errors import Unanswered
-from agent.host.dnsdata import Record
-from agent.host.dnskeys import dkim_value
+from agent.host.dns.data import Record
+from agent.host.dns.keys import dkim_value
 from agent.host.run import run
 from agent.mail.doctor.finding import Finding, failed, passed, skipped, warned
 from agent.mail.doctor.maillog import MailLog

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from agent.errors import Unanswered
-from agent.host.dnsdata import Record
+from agent.host.dns.data import Record
 from agent.mail.doctor.finding import Finding, failed, passed, skipped, warned
 from agent.mail.doctor.site import MailHost
 from agent.mail.doctor.talk import connected

@@ -16,7 +16,7 @@ from agent.errors import ResourceError
 from agent.facts import Facts
 from agent.graph import Entry
 from agent.host import Host
-from agent.host.pgpkeys import Key
+from agent.host.openpgp.keys import Key
 from agent.mail.doctor.addresses import of_this_host, outside_of
 from agent.mail.seal.keys import DEFAULT_HOME, DEFAULT_RECIPIENTS, Keys, NoKey, Recipients
 

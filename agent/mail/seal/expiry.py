@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import inf
 
 from agent.errors import AgentError
-from agent.host.pgpkeys import day
+from agent.host.openpgp.keys import day
 from agent.host.run import run
 from agent.mail.seal.keys import Keys, NoKey
 from agent.mail.seal.ledger import write

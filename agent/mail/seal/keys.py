@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.errors import ResourceError
-from agent.host.gnupg import RINGS, listed
-from agent.host.pgpkeys import Key, day
+from agent.host.openpgp.gnupg import RINGS, listed
+from agent.host.openpgp.keys import Key, day
 
 DEFAULT_HOME = "/var/opt/gpgit/.gnupg"
 DEFAULT_RECIPIENTS = "/etc/state-agent/recipients.json"

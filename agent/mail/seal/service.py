@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.errors import ResourceError
-from agent.host.notify import notify
+from agent.host.systemd.notify import notify
 from agent.mail.seal.keys import Keys
 from agent.mail.seal.ledger import Ledger
 from agent.mail.seal.lmtp import Sealer, Shared

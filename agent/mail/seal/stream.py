@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from agent.errors import CommandFailed, ResourceError
-from agent.host.gpgpipe import GpgPipe
+from agent.host.openpgp.pipe import GpgPipe
 from agent.mail.seal.frame import Frame, enough, frame
 
 _IN_MEMORY = 256 * 1024

@@ -1,0 +1,1 @@
+"""Packages: what dpkg has, what apt could install, and how changes are carried out."""

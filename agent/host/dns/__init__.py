@@ -1,0 +1,1 @@
+"""DNS: what nameservers are asked, what records mean, and how a zone is changed."""

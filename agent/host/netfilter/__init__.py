@@ -1,0 +1,1 @@
+"""netfilter: the rules of the kernel, those of a site, and how one becomes the other."""

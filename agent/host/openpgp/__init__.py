@@ -1,0 +1,1 @@
+"""OpenPGP: keys as files hold them, GnuPG homes, and gpg as a pipe."""

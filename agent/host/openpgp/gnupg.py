@@ -1,0 +1,259 @@
+"""GnuPG homes: read in one go, and changed by gpg, which runs as the home's owner.
+
+No daemon of GnuPG is started for what can be done without, and none is left running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import stat
+import tempfile
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+
+from agent.errors import Missing, ResourceError
+from agent.host.openpgp.blocks import Block
+from agent.host.openpgp.keys import TRUST, Key, parsed
+from agent.host.paths import DIRECTORY, refused
+from agent.host.run import Result, failure, observe, run
+
+_QUIET = ("--batch", "--no-tty", "--quiet", "--no-options", "--no-permission-warning", "--no-auto-check-trustdb")
+RINGS = ("pubring.kbx", "pubring.gpg", "public-keys.d/pubring.db")
+"""Where a home keeps its public keys."""
+LOCKS = (".#lk*", "*.lock")
+"""What gpg makes in a home for a moment, even where it only reads."""
+_PRIVATE = "private-keys-v1.d"
+_SHOWN_KEPT = 32
+_shown: OrderedDict[bytes, dict[str, Key]] = OrderedDict()
+
+
+class Gnupg:
+    """The GnuPG homes of this host, each read once."""
+
+    def __init__(self) -> None:
+        self._homes: dict[str, dict[str, Key]] = {}
+
+    def keys(self, home: str) -> dict[str, Key]:
+        """All keys of a home, by fingerprint."""
+        if home not in self._homes:
+            self._homes[home] = _listing(home)
+        return self._homes[home]
+
+
+def _listing(home: str) -> dict[str, Key]:
+    if not any(os.path.exists(os.path.join(home, ring)) for ring in RINGS):
+        return {}  # gpg would make one
+    # Without a trustdb gpg would make that, too; then nothing is trusted.
+    trust = [] if os.path.exists(os.path.join(home, "trustdb.gpg")) else ["--trust-model", "always"]
+    uid = os.stat(home).st_uid
+    user = None if exposed(home, uid) else _name(uid)  # what is not the owner's, only root can read
+    words = [*trust, "--lock-never", "--with-colons", "--with-keygrip", "--list-keys"]
+    result = _gpg(home, words, user=user, observes=True)
+    if not result.ended_well:
+        raise failure(f"gpg --homedir {home} --list-keys", result)
+    return parsed(result.stdout)
+
+
+def listed(home: str) -> dict[str, Key]:
+    """All public keys of a home, by fingerprint, as whoever runs this may read them; nothing is written or started.
+
+    For a resident process with little memory: without `sh`, and without a look at trust.
+    """
+    if not any(os.path.exists(os.path.join(home, ring)) for ring in RINGS):
+        return {}
+    words = ["--no-autostart", "--lock-never", "--trust-model", "always", "--with-colons", "--list-keys"]
+    result = observe(["gpg", "--homedir", home, *_QUIET, *words])
+    if not result.ended_well:
+        raise failure(f"gpg --homedir {home} --list-keys", result)
+    return parsed(result.stdout)
+
+
+def _gpg(
+    home: str,
+    words: Sequence[str],
+    *,
+    user: str | None = None,
+    stdin: bytes = b"",
+    agent: bool = False,
+    observes: bool = False,
+) -> Result:
+    keyboxd = os.path.exists(os.path.join(home, RINGS[2]))
+    alone = [] if agent or keyboxd else ["--no-autostart"]
+    command = ["gpg", "--homedir", home, *_QUIET, *alone, *words]
+    user = user if os.geteuid() == 0 else None
+    try:
+        if observes:
+            return observe(command, stdin=stdin, user=user, cwd="/")
+        return run(command, stdin=stdin, accept=None, user=user, cwd="/")
+    finally:
+        if agent or keyboxd:
+            end_daemons(home, user)
+
+
+def end_daemons(home: str, user: str | None) -> None:
+    """End the daemons of GnuPG that run for this home."""
+    run(["gpgconf", "--homedir", home, "--kill", "all"], accept=None, user=user if os.geteuid() == 0 else None)
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        raise Missing(f"there is no user with the number {uid}", hint="declare the owner of the keyring") from None
+
+
+# Keys that are not in a keyring
+
+
+def show(blocks: Sequence[Block]) -> dict[str, Key]:
+    """What gpg makes of these public keys, by fingerprint, in one process; what it cannot read is left out.
+
+    Remembered by content: reading the same keys again costs nothing.
+    """
+    data = b"".join(block.data for block in blocks)
+    digest = blake2b(data).digest()
+    if digest not in _shown:
+        found = _show(data) if data else {}
+        if len(blocks) > 1 and len(found) < len({block.fingerprint for block in blocks}):
+            for block in blocks:  # one that is damaged may have kept gpg from the others
+                if block.fingerprint not in found:
+                    found |= _show(block.data)
+        _shown[digest] = found
+        while len(_shown) > _SHOWN_KEPT:
+            _shown.popitem(last=False)
+    return _shown[digest]
+
+
+def _show(data: bytes) -> dict[str, Key]:
+    with tempfile.TemporaryDirectory(prefix="state-agent-") as home:
+        nobody = None
+        with contextlib.suppress(KeyError):  # whoever made these keys, it need not be root who takes them apart
+            if os.geteuid() == 0:
+                os.chown(home, pwd.getpwnam("nobody").pw_uid, -1)
+                nobody = "nobody"
+        words = ["--with-colons", "--with-keygrip", "--show-keys"]
+        return parsed(_gpg(home, words, user=nobody, stdin=data, observes=True).stdout)
+
+
+# Changes
+
+
+def import_keys(home: str, owner: str, data: bytes, *, private: bool = False) -> None:
+    """Merge these keys into the home. Raises ResourceError with gpg's reason for what it did not take."""
+    import gnupg
+
+    result = _gpg(home, ["--status-fd", "1", "--import"], user=owner, stdin=data, agent=private)
+    seen = gnupg.ImportResult(None)
+    for line in result.stdout.splitlines():
+        word, _, rest = line.removeprefix("[GNUPG:] ").partition(" ")
+        if line.startswith("[GNUPG:] ") and word.startswith("IMPORT"):
+            seen.handle_status(word, rest)
+    refusals = [f"{each['fingerprint']}: {each['text']}" for each in seen.results if each.get("problem")]
+    if refusals or not seen.count:
+        said = "\n".join([*refusals, *result.stderr.strip().splitlines()[-8:]])
+        raise ResourceError("gpg did not take every key", detail=said)
+
+
+def set_trust(home: str, owner: str, levels: dict[str, str]) -> None:
+    """Set the owner trust of keys, by fingerprint. Whether gpg did it is only known by reading again."""
+    lines = "".join(f"{fingerprint}:{TRUST[level]}:\n" for fingerprint, level in levels.items())
+    result = _gpg(home, ["--import-ownertrust"], user=owner, stdin=lines.encode())
+    if not result.ended_well:
+        raise failure("gpg --import-ownertrust", result)
+
+
+def delete_keys(home: str, owner: str, fingerprints: Iterable[str]) -> None:
+    """Remove public keys; gpg refuses where there is a private one to it."""
+    named = sorted(fingerprints)
+    for start in range(0, len(named), 500):
+        result = _gpg(home, ["--yes", "--delete-keys", "--", *named[start : start + 500]], user=owner)
+        if not result.ended_well:
+            raise failure(f"gpg --homedir {home} --delete-keys", result)
+
+
+def keygrips(home: str) -> set[str]:
+    """The keygrips of all private keys of the home."""
+    with contextlib.suppress(FileNotFoundError):
+        names = os.listdir(os.path.join(home, _PRIVATE))
+        return {name.removesuffix(".key") for name in names if name.endswith(".key")}
+    return set()
+
+
+def remove_home(home: str, owner: str) -> None:
+    """Remove a home with all it holds, but never one with a private key in it."""
+    if keygrips(home):
+        hint = f"if nobody needs it any more: gpg --homedir {home} --delete-secret-keys"
+        raise ResourceError(f"{home} holds a private key, so it stays", hint=hint)
+    end_daemons(home, owner)
+    shutil.rmtree(home)
+
+
+# Owners and modes
+
+
+def exposed(home: str, uid: int) -> list[str]:
+    """Files and folders in a home that are not its owner's, or that others have rights to, relative to the home."""
+    return sorted(name for name, _, status in _entries(home) if _is_exposed(status, uid))
+
+
+def make_private(home: str, owner: str) -> None:
+    """Give the home with all it holds to its owner, and to nobody else."""
+    account = pwd.getpwnam(owner)
+    for name, path, status in _entries(home):
+        if _is_exposed(status, account.pw_uid):
+            _take(path, name, account)
+
+
+def _is_exposed(status: os.stat_result, uid: int) -> bool:
+    return status.st_uid != uid or bool(status.st_mode & 0o077)
+
+
+def _take(path: str, name: str, account: pwd.struct_passwd) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(fd)
+            if stat.S_ISDIR(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1):
+                os.fchown(fd, account.pw_uid, account.pw_gid)
+                os.fchmod(fd, stat.S_IMODE(status.st_mode) & 0o700)
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise refused(name, error) from None
+
+
+def _entries(home: str) -> Iterator[tuple[str, str, os.stat_result]]:
+    """What GnuPG keeps in a home, two folders deep: folders, and files of one name only; no links, no sockets.
+
+    Its configuration holds no secrets, and may well be somebody else's: whoever declares it as a file.
+    """
+    folders = [(home, "")]
+    while folders:
+        folder, above = folders.pop()
+        with contextlib.suppress(FileNotFoundError), _scan(folder) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    yield above + entry.name, entry.path, status
+                    if not above:
+                        folders.append((entry.path, entry.name + "/"))
+                elif stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and not entry.name.endswith(".conf"):
+                    yield above + entry.name, entry.path, status
+
+
+@contextlib.contextmanager
+def _scan(folder: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+    try:
+        os.close(os.open(folder, DIRECTORY | os.O_NOFOLLOW))
+        with os.scandir(folder) as entries:
+            yield entries
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise refused(folder, error) from None

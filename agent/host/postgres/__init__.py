@@ -1,0 +1,1 @@
+"""PostgreSQL: clusters, connections, and the SQL that leads from one state to another."""

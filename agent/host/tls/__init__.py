@@ -1,0 +1,1 @@
+"""Certificates: made, read, kept in place, and had from an ACME server."""
