@@ -26,7 +26,7 @@ def imported_ahead(modules: Iterable[str]) -> Iterator[None]:
 
 def _import(names: list[str]) -> None:
     for name in names:
-        with suppress(ImportError):  # told where it is needed
+        with suppress(ImportError, OSError):  # told where it is needed
             import_module(name)
 
 
