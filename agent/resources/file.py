@@ -144,6 +144,11 @@ class File(Resource, Undoable):
         return ""
 
     def undo(self, host: Host, before: State | None) -> None:
+        self._put_back(host, before)
+        if self.name.startswith("/etc/systemd/system/"):
+            host.units.reload_files()  # services that stay were looked at before, and none of them requires it any more
+
+    def _put_back(self, host: Host, before: State | None) -> None:
         if before is None:
             host.files.remove(self.name, self.links)
             return

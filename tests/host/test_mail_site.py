@@ -427,6 +427,12 @@ class TestLeftOut:
         assert bring(mail, "not-encrypted", ann.address)["code"] == 250
         arrived(mail, ann, "not-encrypted")
         assert "/var/spool/postfix" in mail.out("postconf", "-h", "queue_directory")
+        mail.tool("reboot", mail.name)  # nothing mounts it any more, and nothing asks for it
+        assert mail.run("mountpoint", "-q", "/srv/mail", status=None).returncode != 0
+        assert mail.out("systemctl", "list-units", "--failed", "--no-legend") == ""
+        assert outcomes(mail, "--check") == {}
+        assert bring(mail, "not-encrypted-after-a-reboot", ann.address)["code"] == 250
+        arrived(mail, ann, "not-encrypted-after-a-reboot")
 
     def test_all_but_postfix(self, mail: Installed) -> None:
         mail.sh("useradd --create-home carl")

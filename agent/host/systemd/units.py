@@ -54,8 +54,9 @@ class Units:
         return unit
 
     def reload_files(self) -> None:
-        """Let systemd read all unit files again."""
-        _systemctl("daemon-reload")
+        """Let systemd read all unit files again, where it runs."""
+        if os.path.isdir(BOOTED):
+            _systemctl("daemon-reload")
 
     def enable(self, unit: Unit) -> None:
         """Let it start at boot."""
