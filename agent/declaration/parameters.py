@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent import fields
@@ -60,7 +60,8 @@ TYPES = {
     "table": ParameterType((dict,), "a table"),
     "choice": ParameterType((str, int), "one of its choices"),
 }
-_KEYS = ("type", "doc", "default", "min", "max", "choices", "of")
+_KEYS = ("type", "doc", "default", "min", "max", "choices", "of", "fields")
+_KEYS_OF_FIELD = ("type", "doc", "min", "max", "choices", "of", "required")
 _WITHOUT_CHOICES = ("bool", "list", "table")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 RESERVED = ("facts", "secrets", "states", "item", "true", "false", "none", "True", "False", "None", "not", "and", "or",
@@ -69,9 +70,21 @@ RESERVED = ("facts", "secrets", "states", "item", "true", "false", "none", "True
 MISSING: Any = object()
 
 
+class WrongFields(ValueError):
+    """What is wrong with tables in a value: places within it, sentences and hints."""
+
+    def __init__(self, found: list[tuple[KeyPath, str, str]]) -> None:
+        super().__init__("; ".join(message for _, message, _ in found))
+        self.found = found
+
+
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a state. `minimum` and `maximum` bound the number, the length, the seconds or the bytes."""
+    """One parameter of a state, or one field of the tables that it takes.
+
+    `minimum` and `maximum` bound the number, the length, the seconds or the bytes. With `fields`, a table (or each one
+    of a list) has these and no others; those that are not `required` may be left out.
+    """
 
     name: str
     type: str
@@ -82,13 +95,16 @@ class Parameter:
     maximum: Any = None
     choices: tuple[Any, ...] = ()
     of: str | None = None
+    fields: Mapping[str, Parameter] = field(default_factory=dict)
+    required: bool = False
+    within: KeyPath = ("parameters",)
     wrong: bool = False
     """Its declaration is wrong and was reported: it has no value, and nobody is told so again."""
 
     @property
     def path(self) -> KeyPath:
         """Its key in the document."""
-        return ("parameters", self.name)
+        return (*self.within, self.name)
 
     def check(self, value: Any) -> Any:
         """The value as templates see it; raises ValueError with a sentence about what is wrong."""
@@ -100,7 +116,26 @@ class Parameter:
         if self.of is not None:
             kept = [self._item(i, item) for i, item in enumerate(kept)]
         self._check_bounds(kept)
+        if self.fields and (wrong := list(self._wrong_fields(kept))):
+            raise WrongFields(wrong)
         return kept
+
+    def _wrong_fields(self, value: Any) -> Iterator[tuple[KeyPath, str, str]]:
+        tables: list[tuple[KeyPath, dict[str, Any]]] = [((), value)]
+        if isinstance(value, list):
+            tables = [((i,), item) for i, item in enumerate(value)]
+        for at, table in tables:
+            for key in table.keys() - self.fields.keys():
+                hint = nearest(key, self.fields) or f"its keys are {', '.join(self.fields)}"
+                yield (*at, key), "unknown key", hint
+            for name, each in self.fields.items():
+                if name in table:
+                    try:
+                        each.check(table[name])
+                    except ValueError as error:
+                        yield (*at, name), str(error), each.doc
+                elif each.required:
+                    yield at, f"{name} is missing", each.doc
 
     def _check_choice(self, value: Any) -> None:
         if not any(type(value) is type(each) and value == each for each in self.choices):
@@ -176,12 +211,15 @@ def read_parameters(document: Document, problems: list[Problem]) -> dict[str, Pa
     return found
 
 
-def _read(document: Document, name: str, table: dict[str, Any], problems: list[Problem]) -> Parameter:
-    path = ("parameters", name)
+def _read(
+    document: Document, name: str, table: dict[str, Any], problems: list[Problem], within: KeyPath = ("parameters",)
+) -> Parameter:
+    path = (*within, name)
     before = len(problems)
+    keys = _KEYS if len(within) == 1 else _KEYS_OF_FIELD
     for key in table:
-        if key not in _KEYS:
-            problems.append(document.problem("unknown key", (*path, key), hint=nearest(key, _KEYS)))
+        if key not in keys:
+            problems.append(document.problem("unknown key", (*path, key), hint=nearest(key, keys)))
     kind, of, choices = table.get("type"), table.get("of"), table.get("choices", [])
     if not isinstance(kind, str) or kind not in TYPES:
         message = f'"{kind}" is no type' if kind else "needs a type"
@@ -197,6 +235,9 @@ def _read(document: Document, name: str, table: dict[str, Any], problems: list[P
         problems.append(document.problem(f"a {kind} has no choices", (*path, "choices")))
     if not isinstance(table.get("doc", ""), str):
         problems.append(document.problem("must be a string", (*path, "doc")))
+    if not isinstance(table.get("required", False), bool):
+        problems.append(document.problem("must be true or false", (*path, "required")))
+    fields = _read_fields(document, path, table, problems)
     if len(problems) > before:
         return Parameter(name, kind, document, wrong=True)
     parameter = Parameter(
@@ -209,9 +250,26 @@ def _read(document: Document, name: str, table: dict[str, Any], problems: list[P
         table.get("max"),
         tuple(choices),
         of,
+        fields,
+        table.get("required", False),
+        within,
     )
     problems += _contradictions(parameter, table)
     return parameter if len(problems) == before else replace(parameter, wrong=True)
+
+
+def _read_fields(
+    document: Document, path: KeyPath, table: dict[str, Any], problems: list[Problem]
+) -> dict[str, Parameter]:
+    """The fields of the tables that a parameter takes."""
+    given, at = table.get("fields", {}), (*path, "fields")
+    if "fields" in table and "table" not in (table.get("type"), table.get("of")):
+        problems.append(document.problem("only a table, or a list of tables, has fields", at))
+    elif not isinstance(given, dict) or not all(isinstance(each, dict) for each in given.values()):
+        problems.append(document.problem("must be tables, each with at least a type", at))
+    else:
+        return {name: _read(document, name, each, problems, at) for name, each in given.items()}
+    return {}
 
 
 def _contradictions(parameter: Parameter, table: dict[str, Any]) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ from jinja2 import Undefined
 
 from agent.declaration.lines import KeyPath
 from agent.declaration.names import Namespace, Unavailable, broken
-from agent.declaration.parameters import MISSING, RESERVED, Parameter
+from agent.declaration.parameters import MISSING, RESERVED, Parameter, WrongFields
 from agent.declaration.render import Renderer
 from agent.declaration.secretvalue import RenderError, SecretValue
 from agent.declaration.site import SITE, Site, StateSource
@@ -138,6 +138,9 @@ class Values:
         except RenderError as error:
             at = path and (*path, *error.at)
             self._problems.append(self._problem(key, parameter, error.message, at, hint=error.hint))
+        except WrongFields as error:
+            for at, message, hint in error.found:
+                self._problems.append(self._problem(key, parameter, message, path and (*path, *at), hint=hint))
         except ValueError as error:
             hint = parameter.doc if parameter else ""
             self._problems.append(self._problem(key, parameter, str(error), path, hint=hint))

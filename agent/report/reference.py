@@ -116,15 +116,7 @@ def state_page(name: str, path: Path) -> str:
     parts = [f"# {name}", str(section.get("summary", ""))]
     if section.get("needs"):
         parts.append("Needs: " + ", ".join(f"`{other}`" for other in section["needs"]))
-    rows = [
-        (
-            each.name,
-            _parameter_type(each),
-            "required" if each.default is MISSING else _literal(each.default) or '`""`',
-            each.doc,
-        )
-        for each in parameters.values()
-    ]
+    rows = [row for parameter in parameters.values() for row in _parameter_rows(parameter)]
     parts += ["## Parameters", _table(rows).replace("| field |", "| parameter |", 1) if rows else "None."]
     resources = [f"{kind}:{key}" for kind in document.data if kind in KINDS for key in document.data[kind]]
     parts += ["## Resources", "\n".join(f"- `{id}`" for id in resources)]
@@ -132,6 +124,13 @@ def state_page(name: str, path: Path) -> str:
     if readme.exists():
         parts += ["## About", readme.read_text(encoding="utf-8").strip()]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _parameter_rows(parameter: Parameter) -> Iterator[tuple[str, str, str, str]]:
+    default = "required" if parameter.default is MISSING else _literal(parameter.default) or f"`{parameter.default}`"
+    yield parameter.name, _parameter_type(parameter), default, parameter.doc
+    for each in parameter.fields.values():
+        yield f"{parameter.name}.{each.name}", _parameter_type(each), "required" if each.required else "", each.doc
 
 
 def _parameter_type(parameter: Parameter) -> str:

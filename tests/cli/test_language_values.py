@@ -227,3 +227,57 @@ def test_a_site_may_declare_parameters_too(site: SiteFolder) -> None:
     with (site.path / "site.toml").open("a") as file:
         file.write('[values]\nsize = "1KB"\n')
     assert site.fields("command:x")["run"] == ["1000"]
+
+
+FIELDS = """
+[parameters.people]
+type = "list"
+of = "table"
+[parameters.people.fields]
+email = { type = "email", required = true, doc = "Where mail goes" }
+age = { type = "int", max = 150 }
+aliases = { type = "list", of = "email" }
+secret = { type = "string" }
+[command.x]
+run = ["{{ people | map(attribute='email') | join(',') }}"]
+"""
+
+
+def test_tables_have_the_fields_that_are_declared(site: SiteFolder) -> None:
+    site.files({
+        "site.toml": '[site]\nstates = ["s"]\ninclude = ["p/*"]\n[secrets.k]\nfile = "k"\n'
+                     '[[values.people]]\nemail = "a@b.de"\nage = 7\nsecret = "{{ secrets.k }}"\n',
+        "p/1": '[[values.people]]\nemail = "c@d.de"\naliases = ["e@f.de"]\n',
+        "states/s/state.toml": FIELDS,
+    })  # fmt: skip
+    assert site.fields("command:x")["run"] == ["a@b.de,c@d.de"]
+    site.write("p/2", '[[values.people]]\nmail = "x@y.de"\nage = 151\n[[values.people]]\nemail = "x"\nalias = []\n'
+                      '[[values.people]]\nemail = "g@h.de"\naliases = ["i"]\n')  # fmt: skip
+    told = {each["key"]: each for each in site.wrong()}
+    assert {key: each["line"] for key, each in told.items()} == {
+        "values.people[2]": 1, "values.people[2].mail": 2, "values.people[2].age": 3,
+        "values.people[3].email": 5, "values.people[3].alias": 6, "values.people[4].aliases": 9,
+    }  # fmt: skip
+    assert {each["file"] for each in told.values()} == {"p/2"}
+    assert told["values.people[2]"]["message"] == "email is missing"
+    assert told["values.people[2]"]["hint"] == "Where mail goes"
+    assert (told["values.people[3].alias"]["message"], "aliases" in told["values.people[3].alias"]["hint"]) == (
+        "unknown key", True,
+    )  # fmt: skip
+    assert "150" in told["values.people[2].age"]["message"]
+
+
+def test_fields_that_make_no_sense(site: SiteFolder) -> None:
+    parameters = (
+        '[parameters.a]\ntype = "int"\ndefault = 1\nfields = { x = { type = "int" } }\n'
+        '[parameters.b]\ntype = "table"\nfields = { x = 1 }\n'
+        '[parameters.c]\ntype = "table"\nfields = { x = { type = "itn" }, y = { type = "int", default = 1 } }\n'
+        '[parameters.d]\ntype = "table"\nfields = { x = { type = "int", required = 1 } }\n'
+    )
+    site.files(
+        {"site.toml": '[site]\nstates = ["s"]\n', "states/s/state.toml": parameters + '[command.x]\nrun = ["x"]\n'}
+    )
+    assert {each["key"] for each in site.wrong()} == {
+        "parameters.a.fields", "parameters.b.fields", "parameters.c.fields.x.type", "parameters.c.fields.y.default",
+        "parameters.d.fields.x.required",
+    }  # fmt: skip
