@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import types
 from pathlib import Path
 
 import pytest
 
 from agent.host.mounts import Mount
+from agent.mail.doctor import traces
 from agent.mail.doctor.addresses import outside_of, parsed
+from agent.mail.doctor.incoming import _plaintext
 from agent.mail.doctor.mailbox import field, header, newest, stored
 from agent.mail.doctor.maillog import MailLog
 from agent.mail.doctor.outgoing import public_part
@@ -154,3 +157,19 @@ def test_the_message_keeps_its_marker_to_itself() -> None:
     probe.files["ann@example.net"] = "x"
     assert probe.arrived
     assert GTUBE.encode() not in Probe("a", "b@c", []).message()
+
+
+@pytest.mark.parametrize(("limit", "outcome"), [(60.0, "failed"), (-1.0, "warned")])
+def test_a_search_that_was_ended_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, outcome: str
+) -> None:
+    (tmp_path / "message").write_text("the marker is here")
+    settings = {"cipher": str(tmp_path)}
+    mail = types.SimpleNamespace(
+        has=lambda _state: True, get=lambda _state, name: settings[name], say=lambda _text: None, started=0.0
+    )
+    monkeypatch.setattr(traces, "_PLACES", ())
+    monkeypatch.setattr(traces, "LIMIT", limit)
+    monkeypatch.setattr(traces, "observe", lambda *_words, **_more: types.SimpleNamespace(stdout=""))
+    found = traces.traces(mail, ["marker"])  # type: ignore[arg-type]
+    assert _plaintext(mail, found, sent=True).outcome == outcome  # type: ignore[arg-type]
