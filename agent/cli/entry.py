@@ -14,7 +14,7 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 import agent
-from agent.cli.surroundings import prepare
+from agent.cli.surroundings import leave, prepare
 
 if TYPE_CHECKING:
     from agent.cli.common import Common
@@ -37,12 +37,7 @@ def main() -> None:
 
         understand()
         return
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        status = status or 1
-    os._exit(status)  # as `understand` does
+    leave(status)
 
 
 def _speak_utf8() -> None:

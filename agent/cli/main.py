@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 import agent
+from agent.cli.surroundings import leave
 from agent.errors import AgentError, UsageError
 
 _COMMANDS = {
@@ -83,13 +84,7 @@ def cli(**options: Any) -> None:
 
 def main() -> None:
     """Run the command line and exit with its status; nobody gets a traceback for their own mistake."""
-    status = _run(sys.argv[1:])
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)  # to take all modules apart takes a tenth of a check, and what is open the kernel closes
-    _drop_output()
-    sys.exit(status or 1)
+    leave(_run(sys.argv[1:]))
 
 
 def _run(arguments: list[str]) -> int:

@@ -13,7 +13,7 @@ from unittest import mock
 
 from agent.errors import ResourceError
 from agent.host import Host
-from agent.host.netfilter.iptables import swap as ruleswap
+from agent.host.netfilter import swap as ruleswap
 from agent.resource import Change, differences
 from agent.resources.iptables import Iptables
 

@@ -15,7 +15,7 @@ from netfilter_tools import Net, namespace, refusal, rules
 
 from agent.errors import NotPermitted, ResourceError
 from agent.host import netns
-from agent.host.netfilter.iptables import iptables as netfilter
+from agent.host.netfilter import iptables as netfilter
 from agent.host.netfilter.ownchains import own_chain
 from agent.host.netfilter.ruleset import parse, untagged
 from agent.resource import differences

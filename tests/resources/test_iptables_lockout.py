@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from netfilter_tools import Net, namespace, refusal, rules
 
-from agent.host.netfilter.iptables import lockout
-from agent.host.netfilter.iptables import swap as ruleswap
+from agent.host.netfilter import lockout
+from agent.host.netfilter import swap as ruleswap
 from agent.host.netfilter.lockout import Connection, ssh_connection
 
 ROOT = Path(__file__).parents[2]

@@ -120,7 +120,7 @@ def _refuse_another(folder: Path) -> None:
 
 
 def _start(command: Sequence[str]) -> bool:
-    package = str(Path(__file__).parents[2])
+    package = str(Path(__file__).parents[3])
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/",
