@@ -124,6 +124,7 @@ class Applier:
             before=change.actual,
             attributes=change.attributes,
             diff=step.diff,
+            memory=self._context.recorder.declared(step),
         )
 
     def _ended(self, step: Step, number: int, duration: float) -> None:

@@ -10,7 +10,7 @@ from agent.engine.record import Recorder
 from agent.engine.step import Step
 from agent.errors import ResourceError
 from agent.host import Host
-from agent.journal import Intent, Journal
+from agent.journal import Intent, Journal, Memory
 from agent.resource import AttributeChange, Refreshable, State, differences
 
 
@@ -54,12 +54,13 @@ class Context:
         before: State | None = None,
         attributes: Sequence[AttributeChange] = (),
         diff: str | None = None,
+        memory: Memory | None = None,
     ) -> Intent:
         """What is about to be done for a step, as the journal keeps it, with what will be owed for it."""
         resource = step.entry.resource
         temporaries = list(resource.temporaries())
         owes = self.listeners.get(step.id, ())
-        return Intent(step.id, step.entry.source, action, cause, before, attributes, diff, temporaries, owes)
+        return Intent(step.id, step.entry.source, action, cause, before, attributes, diff, temporaries, owes, memory)
 
     def verify(self, step: Step) -> None:
         """Read a resource again after it was brought to its desired state; raises ResourceError where it is not."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +44,13 @@ class Recorder:
                         self._journal.record(step.id, memory)
 
     def _memory(self, step: Step) -> Memory:
+        return replace(self.declared(step), last_set=self._journal.comparable(step.entry.resource.desired(self._host)))
+
+    def declared(self, step: Step) -> Memory:
+        """What is remembered of a resource before it is set to anything."""
         resource = step.entry.resource
-        return Memory(
-            str(self._site),
-            step.entry.source,
-            resource.kind,
-            declared_text(resource),
-            resource.on_removal,
-            self._journal.comparable(resource.desired(self._host)),
-        )
+        site, source = str(self._site), step.entry.source
+        return Memory(site, source, resource.kind, declared_text(resource), resource.on_removal, None)
 
 
 def declared_text(resource: Resource) -> str:

@@ -40,7 +40,8 @@ class Removed:
     @property
     def note(self) -> str | None:
         """What is said of it once, where it is not undone."""
-        if self.entry is not None or self._row["told"]:
+        never_set = self._row["last_set"] is None
+        if self.entry is not None or self._row["told"] or never_set:
             return None
         left = "and was left alone"
         if self._row["on_removal"] == "undo":

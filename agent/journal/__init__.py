@@ -31,7 +31,10 @@ _KNOWN = "site <> '' AND last_set IS NOT NULL"
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A change about to be made; `owes` are the listeners to refresh because of it."""
+    """A change about to be made; `owes` are the listeners to refresh because of it.
+
+    `memory` says how the resource is declared: a run that is killed right after the change leaves behind whose it was.
+    """
 
     resource: str
     source: str
@@ -42,6 +45,7 @@ class Intent:
     diff: str | None = None
     temporaries: Sequence[str] = ()
     owes: Sequence[str] = ()
+    memory: Memory | None = None
 
 
 class Journal:
@@ -134,6 +138,9 @@ class Journal:
     def intend(self, run: int, intents: Sequence[Intent]) -> list[int]:
         """Write down what is about to be done, and what will be owed for it, before it is done."""
         numbers = [self._insert(run, intent, "intended") for intent in intents]
+        for intent in intents:
+            if intent.memory is not None:
+                self._remember(intent.resource, intent.memory, _json(kept(intent.before, self.backups)))
         self._db.write_all(
             "INSERT OR IGNORE INTO owed VALUES (?, ?, ?)",
             [(listener, intent.resource, run) for intent in intents for listener in intent.owes],
@@ -230,16 +237,21 @@ class Journal:
             " AND id > coalesce((SELECT value FROM meta WHERE key = ?), 0) ORDER BY id LIMIT 1",
             (id, f"undone:{id}"),
         )
-        self._db.write("DELETE FROM resource WHERE id = ? AND site = ''", (id,))
         self._db.write("DELETE FROM meta WHERE key = ?", (f"held:{id}",))
+        self._remember(id, memory, original[0][0] if original else None)
+
+    def _remember(self, id: str, memory: Memory, original: str | None) -> None:
+        """Whose a resource is; without `last_set` what it was last set to stays."""
+        self._db.write("DELETE FROM resource WHERE id = ? AND site = ''", (id,))
         self._db.write(
             "INSERT INTO resource (id, site, source, kind, declared, on_removal, last_set, original)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET site = excluded.site,"
-            " source = excluded.source, last_set = excluded.last_set, original = coalesce(original, excluded.original),"
+            " source = excluded.source, last_set = coalesce(excluded.last_set, last_set),"
+            " original = coalesce(original, excluded.original),"
             " declared = excluded.declared, on_removal = excluded.on_removal, told = 0",
             (
                 id, memory.site, memory.source, memory.kind, memory.declared, memory.on_removal, memory.last_set,
-                original[0][0] if original else None,
+                original,
             ),
         )  # fmt: skip
 

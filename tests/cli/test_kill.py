@@ -6,13 +6,14 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from outside import kill, runs, start, stray
+from outside import command, environ, kill, runs, start, stray
 from sitefolder import SiteFolder
 
 ROUNDS = int(os.environ.get("STATE_AGENT_KILLS", "100"))
@@ -149,3 +150,45 @@ def test_killed_in_the_middle_of_a_program(site: SiteFolder, instant: str) -> No
     assert stray(site.host) == []
     assert not (site.state / "run/stage").exists()
     assert [change["outcome"] for change in runs(site, "1")[0]["changes"]] == ["cut off"]
+
+
+CUT_OFF = """
+import os
+from agent.cli.main import main
+from agent.host.files import Files
+
+replace = Files.replace
+
+def replaced(self, path, *words, **more):
+    replace(self, path, *words, **more)
+    if path.endswith("/first"):
+        os.kill(os.getpid(), 9)
+
+Files.replace = replaced
+main()
+"""
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new", "set before"])
+def test_what_a_killed_run_made_is_undone_with_its_declaration(site: SiteFolder, known: bool) -> None:
+    if known:
+        site.write("site.toml", '[file."HOST/first"]\ncontent = "0"\n')
+        assert site.run("apply").code == 0
+    site.write("site.toml", '[file."HOST/first"]\ncontent = "1"\non_removal = "undo"\n')
+    script = [sys.executable, "-c", CUT_OFF, *command(site, "apply")[3:]]
+    assert subprocess.run(script, env=environ(site), cwd=site.path, check=False).returncode == -9
+    assert (site.host / "first").read_text() == "1"
+    site.write("site.toml", '[file."HOST/second"]\ncontent = "2"\n')
+    result = site.run("apply", "--json")
+    assert result.code == 0, result.text
+    assert [path.name for path in site.host.iterdir()] == ["second"]
+    assert site.run("apply", "--check").code == 0
+
+
+def test_nothing_is_said_of_what_was_never_made(site: SiteFolder) -> None:
+    site.write(
+        "site.toml", '[file."HOST/nowhere/a"]\ncontent = "1"\nvalidate = ["false"]\n[directory."HOST/nowhere"]\n'
+    )
+    assert site.run("apply").code == 1
+    site.write("site.toml", '[directory."HOST/nowhere"]\n')
+    assert "nowhere/a" not in site.run("apply").text

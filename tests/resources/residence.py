@@ -20,6 +20,7 @@ from agent.watch.calm import Calm
 from agent.watch.events import Events
 from agent.watch.tell import Teller
 
+_POPEN_BY_SPAWN = ["subprocess.Popen", "os.posix_spawn"]
 _PROCESSES = ("subprocess.Popen", "os.posix_spawn", "os.exec", "os.fork", "os.forkpty", "os.system")
 _audited: list[tuple[str, Any]] | None = None
 
@@ -136,5 +137,8 @@ def counting(*kinds: type[Resource]) -> Iterator[Counted]:
         for patch in patches:
             patch.stop()
         counted.opened = [str(what) for event, what in _audited if event == "open"]
-        counted.started = [event for event, _ in _audited if event != "open"]
+        started = [event for event, _ in _audited if event != "open"]
+        # From Python 3.13 on subprocess starts programs by posix_spawn, and both events tell of one.
+        twice = [number for number in range(1, len(started)) if started[number - 1 : number + 1] == _POPEN_BY_SPAWN]
+        counted.started = [event for number, event in enumerate(started) if number not in twice]
         _audited = None
