@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import marshal
 import os
-import stat
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
@@ -25,6 +24,7 @@ from agent.errors import DeclarationError, Problem
 from agent.facts import FACTS
 from agent.graph import Entry
 from agent.host.child import in_child
+from agent.host.private import keep, own_file
 from agent.host.secrets import SecretSource
 from agent.resources import kind_class
 from agent.secret import SecretText
@@ -114,7 +114,8 @@ def _compile(site: Path, shipped: Path | None, path: Path, code: Key) -> tuple[K
     desired.fingerprint = _digest(repr((code, made_from)).encode()).hex()
     if not any(_holds_what_is_sensitive(entry.resource) for entry in desired.entries):
         with contextlib.suppress(ValueError):  # a date: marshal does not know it
-            _write(path, marshal.dumps((code, str(site), marshal.dumps((*made_from, _plain(desired))))))
+            payload = marshal.dumps((code, str(site), marshal.dumps((*made_from, _plain(desired)))))
+            keep(path, _digest(payload) + payload)
     return made_from, desired
 
 
@@ -145,7 +146,7 @@ def _code_key(shipped: Path | None) -> Key:
 
 def _read(path: Path, site: Path, code: Key) -> Key | None:
     """What is kept, where that is still true: contents, listings, facts, plain form."""
-    data = _own_file(path)
+    data = own_file(path)
     if _digest(data[_DIGEST:]) != data[:_DIGEST]:
         return None
     try:
@@ -156,20 +157,6 @@ def _read(path: Path, site: Path, code: Key) -> Key | None:
         return None
     kept: Key = marshal.loads(payload)
     return kept if _still_true(*kept[:3]) else None
-
-
-def _own_file(path: Path) -> bytes:
-    """The content of a regular file that belongs to this user and that nobody else can read or write; else nothing."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        os.close(fd)
-        return b""
-    with open(fd, "rb") as file:
-        return file.read()
 
 
 def _still_true(
@@ -187,23 +174,6 @@ def _still_true(
         if files(folder, pattern) != found:
             return False
     return all(name in FACTS and FACTS[name][1]() == value for name, value in used_facts.items())
-
-
-def _write(path: Path, payload: bytes) -> None:
-    """Keep the compiled form where that is possible; a host without it is only slower."""
-    temporary = path.with_suffix(f".{os.getpid()}")
-    with contextlib.suppress(OSError):
-        for folder in (path.parent.parent, path.parent):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for stale in path.parent.glob(f"{path.stem}.*"):
-            stale.unlink(missing_ok=True)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            with open(fd, "wb") as file:
-                file.write(_digest(payload) + payload)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _plain(desired: Desired) -> tuple[Any, ...]:

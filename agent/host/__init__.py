@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agent.host.netfilter.firewall import Firewall
     from agent.host.openpgp.gnupg import Gnupg
     from agent.host.postgres.connections import Postgres
+    from agent.host.private import Derived
     from agent.host.systemd.units import Units
 
 
@@ -119,6 +120,13 @@ class Host:
         from agent.host.netfilter.firewall import Firewall
 
         return Firewall(self)
+
+    @cached_property
+    def derived(self) -> Derived:
+        """What follows from the content of files alone."""
+        from agent.host.private import Derived
+
+        return Derived(self.state_dir)
 
     def note(self, text: str) -> None:
         """Tell the user something at the end of the run, once."""

@@ -13,7 +13,7 @@ from agent.host import Host
 from agent.host.tls.acme import Order, acme_url, domain, moment, obtain, pause
 from agent.host.tls.store import Access, Store, label, temporaries
 from agent.host.tls.x509 import Certificate as Parts
-from agent.host.tls.x509 import KeyType, parse, self_signed
+from agent.host.tls.x509 import KeyType, recalled, self_signed
 from agent.resource import Change, Resource, State, Undoable
 from agent.sources import At, Below, Source
 
@@ -45,7 +45,6 @@ class Certificate(Resource, Undoable):
     """
 
     kind: ClassVar[str] = "certificate"
-    reads_with: ClassVar[tuple[str, ...]] = ("cryptography.x509",)
     not_undone: ClassVar[tuple[str, ...]] = ("renewal", "paths")
     undone_whole: ClassVar[bool] = True
     looks_every: ClassVar[str] = "6h"
@@ -161,7 +160,7 @@ class Certificate(Resource, Undoable):
             state |= {name: getattr(access, name) for name in _ACCESS}
         try:
             pair = store.read(version)
-            parts = parse(pair)
+            parts = recalled(pair, host.derived)
         except NotPermitted:
             raise
         except ResourceError as error:

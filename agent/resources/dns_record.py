@@ -145,7 +145,7 @@ class DnsRecord(Resource, Prefetching, Manual, Undoable):
 
     def values(self, host: Host) -> list[str]:
         """The declared values; raises KnownAfterApply while a file that they are made from is not there."""
-        made = [_FILES[field][1](host.files, path) for field, path in self._files.items()]
+        made = [_FILES[field][1](host, path) for field, path in self._files.items()]
         return normal(self.record.type, made) if made else self._given
 
     @property

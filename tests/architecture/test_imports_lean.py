@@ -39,3 +39,18 @@ def test_nothing_heavy_where_nothing_changed(tmp_path: Path, words: list[str]) -
     found = {name.partition(".")[0] for name in imported(site, tmp_path / "state", *words)}
     assert "agent" in found
     assert not found & HEAVY
+
+
+def test_a_certificate_and_a_key_are_taken_apart_once(tmp_path: Path) -> None:
+    site, key = tmp_path / "site.toml", tmp_path / "key"
+    subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
+    site.write_text(
+        f'[certificate.c]\nprovider = "selfsigned"\ndomains = ["a.example"]\ndirectory = "{tmp_path}/c"\n'
+        f'[dns_record."k._domainkey.a.example TXT"]\ndkim_key = "{key}"\nserver = "127.0.0.1:1"\n'
+    )
+    first = imported(site, tmp_path / "state", "apply")
+    assert "cryptography.x509" in first, "the test sees no imports"
+    imported(site, tmp_path / "state", "apply", "--check")
+    again = imported(site, tmp_path / "state", "apply", "--check")
+    assert {"agent.host.tls.x509", "agent.host.dns.keys"} <= again
+    assert not [name for name in again if name.startswith("cryptography")]

@@ -12,18 +12,24 @@ from agent.errors import KnownAfterApply, ResourceError
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
+    from agent.host import Host
     from agent.host.files import Files
 
 
-def dkim_value(files: Files, path: str) -> str:
+def dkim_value(host: Host, path: str) -> str:
     """The TXT record for the key in a PEM file, private or public (RFC 6376, RFC 8463), as opendkim-genkey writes it.
 
     Raises KnownAfterApply while there is no such file, ResourceError where it holds no key for DKIM.
     """
+    content = _content(host.files, path, "DKIM key")
+    return str(host.derived.of("dkim", content, lambda: _dkim(path, content)))
+
+
+def _dkim(path: str, content: bytes) -> str:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-    key = _public_key(path, _content(files, path, "DKIM key"))
+    key = _public_key(path, content)
     if isinstance(key, RSAPublicKey):
         return f"v=DKIM1; h=sha256; k=rsa; p={base64.b64encode(_encoded(key)).decode()}"
     if isinstance(key, Ed25519PublicKey):
@@ -31,14 +37,18 @@ def dkim_value(files: Files, path: str) -> str:
     raise ResourceError(f"{path}: a key for DKIM is of RSA or Ed25519")
 
 
-def tlsa_value(files: Files, path: str) -> str:
+def tlsa_value(host: Host, path: str) -> str:
     """The TLSA record `3 1 1` (RFC 6698) for the first certificate in a PEM file: it names that one's public key.
 
     Raises KnownAfterApply while there is no such file, ResourceError where it holds no certificate.
     """
+    content = _content(host.files, path, "certificate")
+    return str(host.derived.of("tlsa", content, lambda: _tlsa(path, content)))
+
+
+def _tlsa(path: str, content: bytes) -> str:
     from cryptography import x509
 
-    content = _content(files, path, "certificate")
     try:
         key = x509.load_pem_x509_certificates(content)[0].public_key()
     except (ValueError, IndexError):

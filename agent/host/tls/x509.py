@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from agent.errors import ResourceError
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+    from agent.host.private import Derived
 
     PrivateKey = EllipticCurvePrivateKey | RSAPrivateKey
 
@@ -65,6 +67,12 @@ class Certificate:
     def renew_at(self, before: float) -> float:
         """When it is to be renewed: so many seconds before its end, but never within its first two thirds."""
         return self.not_after - min(before, (self.not_after - self.not_before) / 3)
+
+
+def recalled(pair: Pair, derived: Derived) -> Certificate:
+    """The same as `parse`, worked out once for each pair."""
+    facts: dict[str, Any] = derived.of("certificate", pair.chain + b"\0" + pair.key, lambda: asdict(parse(pair)))
+    return Certificate(**{**facts, "domains": tuple(facts["domains"])})
 
 
 def parse(pair: Pair) -> Certificate:

@@ -69,7 +69,7 @@ def _in_dns(mail: MailHost, selector: str, domain: str) -> Finding:
     """Whether DNS has the public part of the key that signs."""
     name = f"{selector}._domainkey.{domain}"
     hint = f"put the record of {name} into DNS: agent dns shows it"
-    own = public_part(dkim_value(mail.host.files, f"/etc/dkimkeys/{selector}.private"))
+    own = public_part(dkim_value(mail.host, f"/etc/dkimkeys/{selector}.private"))
     try:
         found = mail.host.nameservers.find(Record(name, "TXT"))
     except Unanswered as error:
