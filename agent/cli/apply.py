@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.cli.look import look, tell
 from agent.cli.options import Common, common_options, complete_target
 
 if TYPE_CHECKING:
-    from agent.engine import Engine, Report, Watcher
+    from agent.engine import Engine, Watcher
     from agent.engine.step import Step
     from agent.report.progress import Progress
 
@@ -42,22 +43,18 @@ def apply(targets: tuple[str, ...], check: bool, wait: bool, confirm: int | None
     TARGET narrows it to resources and what they need: "kind:name", a pattern such as "file:/etc/postfix/*" or
     "apt:*", or "state:name".
     """
-    from agent.engine import Engine, Watcher
+    if check:
+        return look(common, targets, confirm)
+    from agent.engine import Engine
     from agent.report.progress import Progress
 
     with Progress(quiet=common.quiet or common.as_json, colour=not common.no_color) as progress:
         progress.task("reading the declarations")
         engine = Engine(common.desired, common.places, progress.say, confirm_within=confirm)
-        if check:
-            report = engine.check(targets, Watcher(lambda step: progress.task(step.id)))
-        else:
-            os.umask(0o022)  # what a command makes must not depend on who runs this one
-            with stops_gently(engine, progress):
-                report = engine.apply(targets, wait=wait, watcher=printing(common, progress), tells=not common.quiet)
-    report.site = common.shown_site
-    print_report(report, common)
-    show_bugs(report, common)
-    return report.exit_status
+        os.umask(0o022)  # what a command makes must not depend on who runs this one
+        with stops_gently(engine, progress):
+            report = engine.apply(targets, wait=wait, watcher=printing(common, progress), tells=not common.quiet)
+    return tell(report, common)
 
 
 def printing(common: Common, progress: Progress) -> Watcher:
@@ -78,36 +75,6 @@ def printing(common: Common, progress: Progress) -> Watcher:
     if common.as_json or common.quiet:
         return Watcher()
     return Watcher(lambda step: progress.task(step.id), ended)
-
-
-def show_bugs(report: Report, common: Common) -> None:
-    """With --debug, where in this program happened what ought not to."""
-    if common.debug:
-        import traceback
-
-        for bug in report.bugs:
-            traceback.print_exception(bug)
-
-
-def print_report(report: Report, common: Common, more: Mapping[str, Any] | None = None) -> None:
-    """Print what it came to: as JSON, with `more` in the document, or as text."""
-    from agent.report.text import Style, closing_lines, report_lines, step_lines
-
-    if common.as_json:
-        from agent.report.json import report_document
-        from agent.report.plain import dumps
-
-        print(dumps(report_document(report) | dict(more or {})))
-        return
-    style = Style(common.colour)
-    if common.quiet:
-        for step in report.steps:
-            if step.error is not None:
-                print("\n".join(step_lines(step, style)), file=sys.stderr)
-        return
-    lines = report_lines(report, style, verbose=common.verbose) if report.mode == "check" else closing_lines(report)
-    for line in lines:
-        print(line)
 
 
 @contextmanager

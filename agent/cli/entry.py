@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _FLAGS = {"--json": "as_json", "--quiet": "quiet", "-q": "quiet", "--verbose": "verbose", "-v": "verbose",
           "--no-color": "no_color"}  # fmt: skip
 _TAKE_A_WORD = {"--site": "site", "--state-dir": "state_dir"}
+_PLAIN = _CHECK, _STATUS, _WATCH = ["apply", "--check"], ["status"], ["watch"]
 
 
 def main() -> None:
@@ -53,21 +54,24 @@ def _plainly(words: Sequence[str]) -> int | None:
             print(f"agent {agent.__version__}")
             return 0
         return 1
-    if words[:1] not in (["status"], ["watch"]):
-        return None
-    common = _common(words[1:])
-    if common is None:
+    command = next((plain for plain in _PLAIN if words[: len(plain)] == plain), None)
+    common = _common(words[len(command) :]) if command else None
+    if command is None or common is None:
         return None
     try:
-        return _done(words[0], common)
+        return _done(command, common)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told as of any command
         from agent.cli.main import told
 
         return told(error, list(sys.argv[1:]))
 
 
-def _done(command: str, common: Common) -> int | None:
-    if command == "status":
+def _done(command: Sequence[str], common: Common) -> int | None:
+    if command == _CHECK:
+        from agent.cli.look import look
+
+        return look(common)
+    if command == _STATUS:
         from agent.cli.live import told_live
 
         status = told_live(common)

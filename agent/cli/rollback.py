@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.apply import print_report, printing, show_bugs, stops_gently
+from agent.cli.apply import printing, stops_gently
+from agent.cli.look import print_report, show_bugs
 from agent.cli.options import Common, common_options
 from agent.errors import UsageError
 

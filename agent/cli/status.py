@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from agent.cli.apply import show_bugs
 from agent.cli.live import told_live
+from agent.cli.look import show_bugs
 from agent.cli.options import Common, common_options, complete_target
 
 
