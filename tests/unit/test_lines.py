@@ -109,7 +109,10 @@ class Writer:
             return f"'{text}'"
         if way == 2:
             begin = self.chance.choice(["", "\n", "\\\n  ", "\n\\\n"])
-            return f'"""{begin}{self.escaped(text)}"""'
+            body = self.escaped(text)
+            if "\\" in begin and body.startswith(" "):  # which would belong to the line's end
+                body = "\\U00000020" + body[1:]
+            return f'"""{begin}{body}"""'
         if way == 3 and "'''" not in text and not text.endswith("'") and plain:
             return f"'''\n{text}'''"
         return f'"{self.escaped(text)}"'
