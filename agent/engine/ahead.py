@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -10,7 +11,7 @@ from importlib import import_module
 @contextmanager
 def imported_ahead(modules: Iterable[str]) -> Iterator[None]:
     """Import modules in a second thread; who needs one meanwhile waits for it as for any import."""
-    names = list(modules)
+    names = [name for name in modules if name not in sys.modules]
     if not names:
         yield
         return

@@ -168,27 +168,17 @@ def _by_line(start: _Start, timeout: float, on_line: Callable[[str], Any]) -> Re
     return Result(done.exit_code, "".join(lines), done.stderr.decode(errors="replace"), process.pid)
 
 
-def observe(
-    command: Sequence[str],
-    *,
-    stdin: str | bytes = b"",
-    timeout: float = DEFAULT_TIMEOUT,
-    cwd: str | None = None,
-    user: str | None = None,
-) -> Result:
+def observe(command: Sequence[str], *, stdin: str = "", timeout: float = DEFAULT_TIMEOUT) -> Result:
     """Run a program that only looks, whatever its exit status; Ctrl-C ends it.
 
     Raises Missing where the program is not installed, CommandFailed on time-out.
     """
     import subprocess
 
-    words, env = [find_program(command[0]), *command[1:]], None
-    if user is not None and user != "root":
-        words, env = as_user(user, words, env)
-    data = stdin.encode() if isinstance(stdin, str) else stdin
+    words = [find_program(command[0]), *command[1:]]
     try:
         done = subprocess.run(
-            words, input=data, capture_output=True, env=environment(env), timeout=timeout, check=False, cwd=cwd
+            words, input=stdin.encode(), capture_output=True, env=environment(), timeout=timeout, check=False
         )
     except subprocess.TimeoutExpired:
         raise CommandFailed(f"{' '.join(command)} did not end within {timeout:g} s") from None

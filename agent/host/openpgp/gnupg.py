@@ -52,7 +52,7 @@ def _listing(home: str) -> dict[str, Key]:
     uid = os.stat(home).st_uid
     user = None if exposed(home, uid) else _name(uid)  # what is not the owner's, only root can read
     words = [*trust, "--lock-never", "--with-colons", "--with-keygrip", "--list-keys"]
-    result = _gpg(home, words, user=user, observes=True)
+    result = _gpg(home, words, user=user)
     if not result.ended_well:
         raise failure(f"gpg --homedir {home} --list-keys", result)
     return parsed(result.stdout)
@@ -79,15 +79,12 @@ def _gpg(
     user: str | None = None,
     stdin: bytes = b"",
     agent: bool = False,
-    observes: bool = False,
 ) -> Result:
     keyboxd = os.path.exists(os.path.join(home, RINGS[2]))
     alone = [] if agent or keyboxd else ["--no-autostart"]
     command = ["gpg", "--homedir", home, *_QUIET, *alone, *words]
     user = user if os.geteuid() == 0 else None
     try:
-        if observes:
-            return observe(command, stdin=stdin, user=user, cwd="/")
         return run(command, stdin=stdin, accept=None, user=user, cwd="/")
     finally:
         if agent or keyboxd:
@@ -136,7 +133,7 @@ def _show(data: bytes) -> dict[str, Key]:
                 os.chown(home, pwd.getpwnam("nobody").pw_uid, -1)
                 nobody = "nobody"
         words = ["--with-colons", "--with-keygrip", "--show-keys"]
-        return parsed(_gpg(home, words, user=nobody, stdin=data, observes=True).stdout)
+        return parsed(_gpg(home, words, user=nobody, stdin=data).stdout)
 
 
 # Changes
