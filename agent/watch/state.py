@@ -118,12 +118,12 @@ class State:
             yield from (self._text(self._entries[place]) for place in sorted(told))
             return
         alike = _Alike()
-        for entry in self._entries:
-            id = entry.id
+        for id, place in self._places.items():
+            entry = self._entries[place]
             if id in self._rows or id in self.history:
                 yield self._text(entry)
             else:
-                yield alike.text(entry, self._checked.get(id, self._all_checked))
+                yield alike.text(id, entry, self._checked.get(id, self._all_checked))
 
     def _text(self, entry: Entry) -> str:
         return json.dumps(self._row(entry), default=str)
@@ -143,14 +143,14 @@ class _Alike:
     """Rows of what was always in its desired state: they differ in few words, and may be ten thousands."""
 
     def __init__(self) -> None:
-        self._rest = ""
+        self._checked, self._rest = -1.0, ""
 
-    def text(self, entry: Entry, checked: float) -> str:
+    def text(self, id: str, entry: Entry, checked: float) -> str:
         """The row of a resource that was looked at then."""
-        if not self._rest:
-            same = row(Step(entry)) | {"last_drift": None, "repairs": 0, "contested": False}
+        if checked != self._checked:
+            same = row(Step(entry)) | {"last_checked": checked, "last_drift": None, "repairs": 0, "contested": False}
             for key in ("id", "state", "source"):
                 del same[key]
-            self._rest = json.dumps(same)[1:]
-        words = f'"id": {_quoted(entry.id)}, "state": {_quoted(entry.state)}, "source": {_quoted(entry.source)}'
-        return f'{{{words}, "last_checked": {checked!r}, {self._rest}'
+            self._checked, self._rest = checked, json.dumps(same)[1:]
+        words = f'"id": {_quoted(id)}, "state": {_quoted(entry.state)}, "source": {_quoted(entry.source)}'
+        return f"{{{words}, {self._rest}"
