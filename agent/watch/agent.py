@@ -56,7 +56,7 @@ class Agent:
         self._calm = calm or Calm()
         self._events = events or Events()
         self._site = Site(load)
-        self.state = State(lambda id: self._calm.is_contested(id, clock()))
+        self.state = State(lambda id: self._calm.is_contested(id, clock()), lambda: self._calm.unlooked(clock()))
         self._pulse = Pulse(clock)
         watcher = Watcher(ended=self._ended, reads_again=self._reads_again)
         self._resident = Resident(self._site.desired, places, teller.info, watcher)

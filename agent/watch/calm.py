@@ -162,3 +162,9 @@ class Calm:
         if contest is None or contest.failures or contest.pause == 0.0:
             return False
         return not self._is_over(contest, now)
+
+    def unlooked(self, now: float) -> dict[str, float]:
+        """Contested resources that something happened to since the last look, with the seconds until the next one."""
+        return {
+            key: when - now for key in self._contests if (when := self._due.get(key)) and self.is_contested(key, now)
+        }

@@ -9,17 +9,23 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 
 from agent.engine import Report
-from agent.engine.step import BLOCKED, DONE, IN_DESIRED_STATE, Step
+from agent.engine.step import BLOCKED, DONE, IN_DESIRED_STATE, UNKNOWN, Step
 from agent.graph import Entry
 from agent.report.json import row
 from agent.report.plain import VERSION
 
 
 class State:
-    """Only what is not in its desired state has a row; of all others it is enough when they were looked at."""
+    """Only what is not in its desired state has a row; of all others it is enough when they were looked at.
 
-    def __init__(self, contested: Callable[[str], bool]) -> None:
-        self._contested = contested
+    `contested` tells whether a resource is; `unlooked` gives those that something happened to since they were last
+    looked at, with the seconds until they are looked at again.
+    """
+
+    def __init__(
+        self, contested: Callable[[str], bool], unlooked: Callable[[], Mapping[str, float]] = lambda: {}
+    ) -> None:
+        self._contested, self._unlooked = contested, unlooked
         self._entries: Sequence[Entry] = ()
         self._places: Mapping[str, int] = {}
         self._rows: dict[str, dict[str, Any]] = {}
@@ -92,8 +98,9 @@ class State:
     def summary(self) -> dict[str, int]:
         """How many resources have each outcome."""
         counts = Counter(each["outcome"] for each in self._rows.values())
-        counts[IN_DESIRED_STATE] += len(self._entries) - len(self._rows)
-        return dict(counts)
+        counts[UNKNOWN] += len(self._unlooked().keys() - self._rows.keys())
+        counts[IN_DESIRED_STATE] += len(self._entries) - counts.total()
+        return dict(+counts)
 
     def document(self, site: str, notes: Sequence[str]) -> dict[str, Any]:
         """What `agent status --json` shows, without the rows of resources."""
@@ -102,7 +109,7 @@ class State:
             "mode": "status",
             "site": site,
             "run": self.run,
-            "converged": not self._rows and self.trouble is None,
+            "converged": not self._rows and not self._unlooked() and self.trouble is None,
             "resources": [],
             "summary": self.summary,
             "notes": [*notes, *self.notes],
@@ -113,25 +120,30 @@ class State:
 
     def rows(self, *, everything: bool) -> Iterator[str]:
         """The row of each resource as JSON; only those of what differs or was repaired unless `everything`."""
+        unlooked = self._unlooked()
+        special = {id for id in (*self._rows, *self.history, *unlooked) if id in self._places}
         if not everything:
-            told = {self._places[id] for id in (*self._rows, *self.history) if id in self._places}
-            yield from (self._text(self._entries[place]) for place in sorted(told))
+            told = sorted(self._places[id] for id in special)
+            yield from (self._text(self._entries[place], unlooked) for place in told)
             return
         alike = _Alike()
         for id, place in self._places.items():
             entry = self._entries[place]
-            if id in self._rows or id in self.history:
-                yield self._text(entry)
+            if id in special:
+                yield self._text(entry, unlooked)
             else:
                 yield alike.text(id, entry, self._checked.get(id, self._all_checked))
 
-    def _text(self, entry: Entry) -> str:
-        return json.dumps(self._row(entry), default=str)
+    def _text(self, entry: Entry, unlooked: Mapping[str, float]) -> str:
+        return json.dumps(self._row(entry, unlooked.get(entry.id)), default=str)
 
-    def _row(self, entry: Entry) -> dict[str, Any]:
+    def _row(self, entry: Entry, rest: float | None) -> dict[str, Any]:
         known = self.history.get(entry.id, {})
+        step = Step(entry)
+        if rest is not None:
+            step.outcome, step.note = UNKNOWN, f"something happened to it; it is looked at in {max(rest, 0):.0f} s"
         return {
-            **(self._rows.get(entry.id) or row(Step(entry))),
+            **(self._rows.get(entry.id) or row(step)),
             "last_checked": self._checked.get(entry.id, self._all_checked),
             "last_drift": known.get("last_drift"),
             "repairs": known.get("repairs", 0),

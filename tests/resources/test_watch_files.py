@@ -240,8 +240,12 @@ def test_a_contest_is_backed_off_and_told(start: Callable[..., Residence]) -> No
         place.turn()
     assert path.read_text() == "other", "it is backed off"
     assert any("contested" in text for text in place.said)
-    assert [row["contested"] for row in place.status()["resources"]] == [True]
+    found = place.status()
+    assert [(row["outcome"], row["contested"]) for row in found["resources"]] == [("unknown", True)]
+    assert not found["converged"] and found["summary"] == {"unknown": 1}, "nobody looked at what is there now"
     place.until(lambda: path.read_text() == "a")
+    place.settle()
+    assert place.status()["converged"]
 
 
 def test_a_user_who_applies_is_waited_for(start: Callable[..., Residence]) -> None:
