@@ -32,6 +32,15 @@ def _wakes(unit: str) -> int:
     return total
 
 
+def _children(unit: str) -> int:
+    """Memory pages that were touched by processes which ended and which these started (cminflt in proc_pid_stat(5))."""
+    total = 0
+    for pid in _pids(unit):
+        with suppress(OSError):
+            total += int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[8])
+    return total
+
+
 def memory(unit: str) -> dict[str, Any]:
     """In MB: resident memory of the largest process, and of all together with shared pages counted once."""
     resident, shared = [], 0
@@ -46,15 +55,16 @@ def memory(unit: str) -> dict[str, Any]:
 
 
 def cost(unit: str, seconds: float) -> dict[str, Any]:
-    """What it takes in so many seconds, after a moment of rest; `started` is of the whole host."""
+    """What it takes in so many seconds, after a moment of rest; `started` is of the whole host, `by_it` the unit's."""
     time.sleep(min(15.0, seconds))
-    before = _cpu(unit), _wakes(unit), int(LAST_PID.read_text())
+    before = _cpu(unit), _wakes(unit), int(LAST_PID.read_text()), _children(unit)
     time.sleep(seconds)
-    after = _cpu(unit), _wakes(unit), int(LAST_PID.read_text())
+    after = _cpu(unit), _wakes(unit), int(LAST_PID.read_text()), _children(unit)
     return {
         "idle_s": seconds,
         "cpu_percent": round(100 * (after[0] - before[0]) / seconds, 4),
         "wakes": after[1] - before[1],
         "started": after[2] - before[2],
+        "by_it": after[3] != before[3],
         **memory(unit),
     }

@@ -1,7 +1,4 @@
-"""Inside the host of `tests/bench/watch`: others that keep files as declared, each at its shortest interval.
-
-Puppet's agent is not among them: it works only with a server, puppetserver, which its interval would mostly measure.
-"""
+"""Inside the host of `tests/bench/watch`: others that keep files as declared, each at its shortest interval."""
 
 from __future__ import annotations
 
@@ -168,6 +165,36 @@ class CFEngine(Peer):
         return found
 
 
+class Puppet(Peer):
+    """An agent that begins a second after it has ended, and on this host the server that it works with."""
+
+    name = "Puppet"
+    units = ("bench-puppet-agent.service", "puppetserver.service")
+    settings, manifest = Path("/etc/puppet/puppet.conf"), Path("/etc/puppet/code/environments/production/manifests")
+
+    def install(self) -> str:
+        apt("install", "puppetserver", "puppet-agent")
+        return f"puppet {sh('puppet', '--version').strip()} and its server, both Debian's"
+
+    def begin(self, watched: Files) -> None:
+        self.settings.write_text(f"[main]\nserver = {sh('hostname', '--fqdn').strip()}\n[server]\nautosign = true\n")
+        self.manifest.mkdir(parents=True, exist_ok=True)
+        with (self.manifest / "site.pp").open("w") as manifest:
+            for path in watched.things():
+                text = content(path).replace("\n", "\\n")
+                manifest.write(f'file {{ "{path}": ensure => file, mode => "0644", content => "{text}" }}\n')
+        sh("systemctl", "start", "puppetserver")
+        sh("puppet", "agent", "--onetime", "--no-daemonize", "--no-splay", "--waitforcert", "10")
+        self.stay("bench-puppet-agent", "puppet", "agent", "--no-daemonize", "--runinterval", "1", "--no-splay")
+
+    def damage(self, watched: Files, count: int) -> list[float]:
+        chance, found = random.Random(3), list[float]()
+        for path in chance.sample(watched.things(), count):
+            found.append(watched.repaired_since(path, chance, LIMIT))
+            time.sleep(chance.uniform(0, 3))  # so that damages fall on any moment of a round
+        return found
+
+
 def mend(path: str) -> None:
     """Make a file what it is declared to be."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -175,4 +202,4 @@ def mend(path: str) -> None:
     Path(path).chmod(0o644)
 
 
-PEERS = (Salt(), CFEngine())
+PEERS = (Salt(), CFEngine(), Puppet())

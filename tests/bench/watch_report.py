@@ -28,16 +28,15 @@ def repairs(results: Mapping[str, Any]) -> Iterator[str]:
 def costs(results: Mapping[str, Any]) -> Iterator[str]:
     """The table of what it takes to stay."""
     yield (
-        "| tool | resources | CPU % | wake-ups | processes started | processes | largest, MB | together, MB "
+        "| tool | resources | CPU % | wake-ups | processes started | by it | processes | largest, MB | together, MB "
         "| `status` ms | `status --json` ms |"
     )
-    yield "| --- |" + " ---: |" * 9
+    yield "| --- |" + " ---: |" * 10
     for row in results["sizes"]:
         times = [f"{1000 * row['status'][form]:.0f}" if "status" in row else "" for form in ("text", "json")]
-        cells = [f"{row['cpu_percent']:.3f}", row["wakes"], row["started"], row["processes"], row["rss_mb"]]
-        yield (
-            f"| {row['tool']} | {row['resources']:,} | " + " | ".join(map(str, [*cells, row["pss_mb"], *times])) + " |"
-        )
+        cells = [f"{row['cpu_percent']:.3f}", row["wakes"], row["started"], "some" if row["by_it"] else "none"]
+        cells += [row["processes"], row["rss_mb"], row["pss_mb"], *times]
+        yield f"| {row['tool']} | {row['resources']:,} | {' | '.join(map(str, cells))} |"
 
 
 def soaked(found: Mapping[str, Any]) -> str:
@@ -75,7 +74,8 @@ def notes(results: Mapping[str, Any]) -> Iterator[str]:
     )
     yield (
         f"- Idle for {options['idle']:g} s each. Wake-ups are voluntary context switches of all threads that live; "
-        "processes and threads started are those of the whole host. Memory: of the largest process (RSS), and of all "
+        "processes and threads started are those of the whole host, PostgreSQL's own among them; whether any were "
+        "started by the tool shows in what its children took. Memory: of the largest process (RSS), and of all "
         "with shared pages counted once (PSS)."
     )
     lost = {row["tool"]: row["lost"] for row in results["sizes"] if row.get("lost")}
@@ -83,9 +83,9 @@ def notes(results: Mapping[str, Any]) -> Iterator[str]:
     yield (
         "- Peers look after the files alone. Salt: a master and a minion on this host with the inotify beacon and the "
         "reactor, both at the shortest interval (1 s); the cost is the minion's. CFEngine: cf-execd, whose shortest "
-        f"interval is a minute; the cost is with what it starts.{' ' + said + '.' if said else ''}"
+        "interval is a minute; the cost is with what it starts. Puppet: an agent that begins again after a second; the "
+        f"cost is the agent's, for its server may be elsewhere.{' ' + said + '.' if said else ''}"
     )
-    yield "- Puppet's agent is not measured: it works only with a server, in Java."
     yield from (f"- {name}: {version}" for name, version in results["versions"].items())
 
 
