@@ -301,7 +301,9 @@ def test_names_of_all_kinds(pg: Pg, name: str) -> None:  # noqa: F811
                "ref": {"type": "int", "unique": True}}  # fmt: skip
     full = {"columns": columns, "primary_key": ["Order"], "indexes": ['q"uo%te']}
     pg.sql("CREATE ROLE \"we''ird.%s\"")
-    assert pg.apply(table(name, **full, grants={"we''ird.%s": ["select"]}, owner="we''ird.%s")) is not None
+    grants = {"we''ird.%s": ["select"], "public": ['update ("Order", "q""uo%te")', "select (ref)"]}
+    assert pg.apply(table(name, **full, grants=grants, owner="we''ird.%s")) is not None
+    assert pg.apply(table(name, **full, grants={"public": ['update ("Order")']}, owner="we''ird.%s")) is not None
     del columns["ref"]
     assert pg.apply(table(name, **full, allow_destructive=True)) is not None
 
