@@ -202,7 +202,7 @@ def test_a_narrowing_that_would_lose_values_is_refused_whatever_is_allowed(
     resource = table(columns={"a": wanted}, allow_destructive=True)
     change = pg.plan(resource)
     assert change is not None
-    words = f"{lost} row{'s' * (lost > 1)} hold a value that would be lost"
+    words = f"{lost} row{'s hold' if lost > 1 else ' holds'} a value that would be lost"
     assert words in resource.summary(pg.host, change)
     with pytest.raises(ResourceError) as error:
         pg.apply(resource)
