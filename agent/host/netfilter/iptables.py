@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.errors import CommandFailed, NotPermitted, ResourceError
+from agent.errors import CommandFailed, Missing, NotPermitted, ResourceError
 from agent.host.netfilter.nfnetlink import generation, tables_with_sets
 from agent.host.netfilter.ruleset import (
     BUILT_IN,
@@ -168,7 +169,9 @@ class _Trial:
             )
         )
         names = set_names(rule for _, rule in self._rules)
-        saved = netfilter.ipsets().splitlines() if names else []
+        saved: list[str] = []
+        with suppress(Missing):  # then there are no ipsets, and the rules that name one are refused, and no others
+            saved = netfilter.ipsets().splitlines() if names else []
         self._ipsets = "".join(f"{line}\n" for line in saved if line.startswith("create "))
 
     def verdict(self) -> Verdict:
