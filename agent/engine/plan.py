@@ -133,13 +133,19 @@ class Planner:
         return None if change is None else veiled(change, self._past.last_set(step.id))
 
     def _check_not_hidden(self, step: Step) -> None:
-        """Raise KnownAfterApply for what lies on a mount that is still to be made: what is seen there now is not it."""
+        """Raise for what lies on a mount that is still to be made, or that failed: what is seen there now is not it.
+
+        To look at a mount whose daemon hangs would hang, and nothing could end that.
+        """
         for id in step.entry.requires:
             other = self.steps.get(id)
-            if other is None or other.error or not other.changes_something:
+            failed = other is not None and other.outcome == FAILED
+            if other is None or (not failed and (other.error or not other.changes_something)):
                 continue
-            folder = other.entry.resource.hides(other.change)
+            folder = other.entry.resource.hides(None if failed else other.change)
             if folder and any(f"{path}/".startswith(f"{folder}/") for path in step.entry.resource.paths()):
+                if failed:
+                    raise ResourceError(f"not looked at, because {other.id} failed")
                 raise KnownAfterApply(f"{other.id} {other.entry.resource.pending}")
 
     def told(self, error: Exception) -> ResourceError:

@@ -20,6 +20,8 @@ from agent.sources import At, Below, Source
 
 _MODE = "0700"
 _DAY = 86400
+_SHOWN = 3
+"""Unusable keys that a plan tells of one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,9 +258,11 @@ class Keyring(Resource, Prefetching, Undoable):
         if left:
             raise Degraded(left, changed=True)
 
-    def summary(self, host: Host, change: Change) -> str:  # noqa: ARG002
-        wrong = [each for each in resolved(self.keys) if each.problem]
-        return "; ".join(f"{each.label}: {each.problem}" for each in wrong[:3])
+    def summary(self, host: Host, change: Change) -> str:
+        there = {} if change.actual is None else host.gnupg.keys(self.name)
+        wrong = [] if change.desired is None else list(unusable(resolved(self.keys), there).values())
+        more = [f"{len(wrong) - _SHOWN} more cannot be used"] * (len(wrong) > _SHOWN)
+        return "; ".join([*wrong[:_SHOWN], *more])
 
     def watched(self) -> Iterable[Source]:
         files = (At(key["file"]) for key in self.keys if key.get("file"))

@@ -11,7 +11,7 @@ from agent.fields import Doc, Parsed
 from agent.host import Host
 from agent.host.postgres.connections import Server
 from agent.host.postgres.errors import Refused
-from agent.host.postgres.names import cluster_name, literal, quote, role_name
+from agent.host.postgres.names import cluster_name, group_name, literal, quote, role_name
 from agent.host.postgres.needs import server_requirements
 from agent.host.postgres.roles import BOOTSTRAP, RoleEntry, membership_statements, role_options
 from agent.host.postgres.scram import is_verifier, make_verifier, matches
@@ -49,8 +49,11 @@ class PostgresRole(Resource, Undoable):
     superuser: Annotated[bool, Doc("Whether it may do everything")] = False
     createdb: Annotated[bool, Doc("Whether it may create databases")] = False
     member_of: Annotated[
-        list[Annotated[str, Parsed(role_name)]] | None,
-        Doc("Exactly the roles that it is a member of; where not given, they are left as they are"),
+        list[Annotated[str, Parsed(group_name)]] | None,
+        Doc(
+            "Exactly the roles that it is a member of, also those of the server such as `pg_monitor`; where not given, "
+            "they are left as they are"
+        ),
     ] = None
     cluster: Annotated[
         Annotated[str, Parsed(cluster_name)] | None,

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from agent.declaration.schema import validated
-from agent.engine.plan import Past, Planner
+from agent.engine.plan import Past, Planner, block_all
 from agent.errors import Missing, NotPermitted, ResourceError
 from agent.graph import Entry, Graph
 from agent.host import Host, gocryptfs, mounts
@@ -197,6 +197,32 @@ class TestMounting:
         finally:
             os.kill(pid, signal.SIGCONT)
         assert converge(declared) is None
+
+    def test_a_plan_does_not_look_at_what_lies_on_a_mount_that_hangs(
+        self, declared: Gocryptfs, converge: Converge, host: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        converge(declared)
+        pid = daemon(declared.name)
+        monkeypatch.setattr(mounts, "ANSWER_LIMIT", 0.5)
+        lets_go = threading.Timer(10, os.kill, (pid, signal.SIGCONT))  # or who looks would wait for ever
+        lets_go.start()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            started = time.monotonic()
+            host.forget()
+            letters = Directory(name=f"{declared.name}/letters")
+            entries = [Entry(declared, "s", "s", []), Entry(letters, "s", "s", [declared.id])]
+            steps = Planner(host, Past()).plan(entries)
+            assert time.monotonic() - started < 5
+            assert [step.outcome for step in steps] == ["failed", "failed"]
+            assert steps[1].error == f"not looked at, because {declared.id} failed"
+            block_all(steps)
+            assert (steps[1].outcome, steps[1].blocked_by) == ("blocked", [declared.id])
+        finally:
+            lets_go.cancel()
+            os.kill(pid, signal.SIGCONT)
+        host.forget()
+        assert [step.outcome for step in Planner(host, Past()).plan(entries)] == ["in-desired-state", "would-add"]
 
     def test_others_can_use_it_or_not(self, declared: Gocryptfs, converge: Converge) -> None:
         # Whoever is not root cannot come here but by a capability, which FUSE does not look at.

@@ -468,6 +468,21 @@ def test_the_legacy_kind(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "has held the lock" in refusal(lambda: net.apply(rules("ssh", "-j DROP"), WEB))
 
 
+def test_without_the_program_for_sets(net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for place in (*Path("/usr/sbin").iterdir(), *Path("/usr/bin").iterdir()):
+        if place.name != "ipset" and not (folder / place.name).is_symlink():
+            (folder / place.name).symlink_to(place)
+    monkeypatch.setattr("agent.host.run.PATH", str(folder))
+    friends = rules("friends", "-m set --match-set friends src -j ACCEPT", family="ipv4", table="raw", chain="OUTPUT")
+    host = net.host(SSH, friends)
+    Iptables.prefetch(host, [SSH, friends])
+    assert SSH.desired(host)
+    assert "Set friends doesn't exist" in refusal(lambda: friends.desired(host))
+    net.apply(SSH, friends, only=["ssh"])
+
+
 def test_without_root(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(NotPermitted):

@@ -211,6 +211,16 @@ def test_put_back_when_nobody_confirms(agent: Agent) -> None:
     agent.run("apply", "--check", status=2)
 
 
+def test_rules_of_others_ahead_of_ours_stay_ahead(agent: Agent) -> None:
+    agent.net.run("iptables", "-N", "f2b-sshd")
+    agent.net.run("iptables", "-I", "INPUT", "-p", "tcp", "--dport", "22", "-j", "f2b-sshd")
+    agent.net.apply(rules("base", "-p tcp --dport 22 -j ACCEPT"))
+    before = agent.net.rules("INPUT")
+    assert "f2b-sshd" in before[0]
+    agent.run("apply", "--confirm", "1", status=1)
+    assert agent.net.rules("INPUT") == before
+
+
 def test_not_loaded_again_behind_ones_back(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     agent.run("apply", "--confirm", "1", status=1)
     host = agent.net.host(rules("base", "-i lo -j ACCEPT", policy="DROP"))

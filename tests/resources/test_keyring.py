@@ -276,6 +276,16 @@ class TestWrongKeys:
         with pytest.raises(ResourceError, match="cannot be used"):
             ring.read(host)
 
+    def test_the_check_leaves_none_out(self, home: str, maker: Maker, ann: str, bob: str, host: Host) -> None:
+        missing = [{"fingerprint": f"{number:040X}"} for number in range(1, 3)]
+        wrong = [armor(maker.public(ann), email=f"{name}@example.org") for name in ("bob", "eve")]
+        ring = Keyring(name=home, keys=[*missing, armor(maker.public(bob)), wrong[0]])
+        change = differences(ring.read(host), ring.desired(host))
+        assert change
+        assert ring.summary(host, change).count("nothing but its fingerprint is declared") == 2
+        many = replace(ring, keys=[*ring.keys, wrong[1]])
+        assert many.summary(host, change).endswith("; 1 more cannot be used")
+
     def test_an_address_in_other_letters(self, home: str, maker: Maker, ann: str, converge: Converge) -> None:
         assert converge(Keyring(name=home, keys=[armor(maker.public(ann), email="ANN@example.ORG")])) is not None
 

@@ -64,6 +64,8 @@ def test_membership_is_exact(pg: Pg) -> None:  # noqa: F811
     assert pg.sql(
         "SELECT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = 'vmail'::regrole"
     ) == [("b",)]
+    pg.apply(role(member_of=["pg_read_all_data", "pg_monitor"]))
+    assert pg.plan(role(member_of=["pg_monitor", "pg_read_all_data"])) is None
     pg.apply(role(member_of=[]))
 
 
@@ -168,6 +170,7 @@ def test_names_of_all_kinds(pg: Pg, name: str) -> None:  # noqa: F811
     [
         ({"name": "pg_mine"}, "reserves"),
         ({"name": "public"}, "reserves"),
+        ({"name": "a", "member_of": ["public"]}, "reserves"),
         ({"name": "x" * 64}, "longer than 63 bytes"),
         ({"name": "a", "password": ""}, "password is empty"),
         ({"name": "a", "ensure": "absent", "login": True}, "login has no meaning"),

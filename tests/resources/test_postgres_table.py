@@ -202,7 +202,7 @@ def test_a_narrowing_that_would_lose_values_is_refused_whatever_is_allowed(
     resource = table(columns={"a": wanted}, allow_destructive=True)
     change = pg.plan(resource)
     assert change is not None
-    words = f"{lost} row{'s' * (lost > 1)} hold a value that would be lost"
+    words = f"{lost} row{'s hold' if lost > 1 else ' holds'} a value that would be lost"
     assert words in resource.summary(pg.host, change)
     with pytest.raises(ResourceError) as error:
         pg.apply(resource)
@@ -301,7 +301,9 @@ def test_names_of_all_kinds(pg: Pg, name: str) -> None:  # noqa: F811
                "ref": {"type": "int", "unique": True}}  # fmt: skip
     full = {"columns": columns, "primary_key": ["Order"], "indexes": ['q"uo%te']}
     pg.sql("CREATE ROLE \"we''ird.%s\"")
-    assert pg.apply(table(name, **full, grants={"we''ird.%s": ["select"]}, owner="we''ird.%s")) is not None
+    grants = {"we''ird.%s": ["select"], "public": ['update ("Order", "q""uo%te")', "select (ref)"]}
+    assert pg.apply(table(name, **full, grants=grants, owner="we''ird.%s")) is not None
+    assert pg.apply(table(name, **full, grants={"public": ['update ("Order")']}, owner="we''ird.%s")) is not None
     del columns["ref"]
     assert pg.apply(table(name, **full, allow_destructive=True)) is not None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import AgentError, ResourceError
 from agent.host.netfilter.iptables import Netfilter
-from agent.host.netfilter.ownchains import own_chain, places_of, transition
+from agent.host.netfilter.ownchains import Place, is_jump, own_chain, places_of, transition
 from agent.host.netfilter.ruleset import BUILT_IN, Ruleset, parse
 
 if TYPE_CHECKING:
@@ -212,7 +213,15 @@ def _way_back(live: Ruleset, before: Ruleset) -> str:
     policies = {
         (table, chain): before.policy(table, chain) for table in live.tables for chain in BUILT_IN.get(table, ())
     }
-    return transition(live, content, policies)
+    return transition(live, content, policies, lambda place: _ahead(before, place))
+
+
+def _ahead(before: Ruleset, place: Place) -> list[str]:
+    """Patterns of the rules of others that stood ahead of the jump, and stay there."""
+    table, chain = place
+    rules = before.rules(table, chain)
+    jump = next((number for number, rule in enumerate(rules) if is_jump(rule, own_chain(chain))), 0)
+    return [f"^{re.escape(f'-A {chain} {rule}')}$" for rule in rules[:jump]]
 
 
 def _everything(before: Ruleset) -> str:

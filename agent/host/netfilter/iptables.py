@@ -9,12 +9,22 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.errors import CommandFailed, NotPermitted, ResourceError
+from agent.errors import CommandFailed, Missing, NotPermitted, ResourceError
 from agent.host.netfilter.nfnetlink import generation, tables_with_sets
-from agent.host.netfilter.ruleset import BUILT_IN, FAMILIES, Block, Ruleset, parse, set_names, tag
+from agent.host.netfilter.ruleset import (
+    BUILT_IN,
+    FAMILIES,
+    Block,
+    Ruleset,
+    parse,
+    set_names,
+    tag,
+    without_single_quotes,
+)
 from agent.host.netns import Namespace, throw_away
 from agent.host.run import find_program
 
@@ -159,7 +169,9 @@ class _Trial:
             )
         )
         names = set_names(rule for _, rule in self._rules)
-        saved = netfilter.ipsets().splitlines() if names else []
+        saved: list[str] = []
+        with suppress(Missing):  # then there are no ipsets, and the rules that name one are refused, and no others
+            saved = netfilter.ipsets().splitlines() if names else []
         self._ipsets = "".join(f"{line}\n" for line in saved if line.startswith("create "))
 
     def verdict(self) -> Verdict:
@@ -202,7 +214,7 @@ class _Trial:
         for table in BUILT_IN:
             lines = [f":{name} - [0:0]" for its, name in self.stubs if its == table]
             mine = [(block, rule) for block, rule in rules if block.place[0] == table]
-            lines += [f"-A {block.place[1]} {tag(block.label)} {rule}" for block, rule in mine]
+            lines += [f"-A {block.place[1]} {tag(block.label)} {without_single_quotes(rule)}" for block, rule in mine]
             text += "\n".join([f"*{table}", *lines, "COMMIT", ""]) if mine else ""
         return text
 

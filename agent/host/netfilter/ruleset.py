@@ -25,6 +25,7 @@ BUILT_IN: Mapping[str, tuple[str, ...]] = {
 _MARK = "state-agent:"
 _TAG = re.compile(rf'(?:^| )-m comment --comment (?:"{_MARK}((?:[^"\\]|\\.)*)"|{_MARK}(\S+))')
 _WORD = re.compile(r'"(?:[^"\\]|\\.)*"|\S+')
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'([^\']*)\'')
 _SETS = re.compile(r"--(?:match|add|del|map)-set +\"?([^\s\"]+)")
 _HIDDEN = re.compile(r"^# Table `(\w+)' (?:is|contains) incompatible", re.MULTILINE)
 
@@ -140,3 +141,12 @@ def target(rule: str) -> str | None:
 def set_names(rules: Iterable[str]) -> set[str]:
     """The ipsets that rules use."""
     return {name for rule in rules for name in _SETS.findall(rule)}
+
+
+def without_single_quotes(rule: str) -> str:
+    """A rule as iptables-restore(8) takes it: that knows double quotes alone, and a backslash within them."""
+    return _QUOTED.sub(lambda found: found[0] if found[1] is None else _in_double_quotes(found[1]), rule)
+
+
+def _in_double_quotes(text: str) -> str:
+    return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'

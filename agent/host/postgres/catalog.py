@@ -32,7 +32,16 @@ SELECT a.attrelid, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attn
   (SELECT quote_ident(n.nspname) || '.' || quote_ident(s.relname)
    FROM pg_depend p JOIN pg_class s ON s.oid = p.objid AND s.relkind = 'S' JOIN pg_namespace n ON n.oid = s.relnamespace
    WHERE p.classid = 'pg_class'::regclass AND p.refclassid = 'pg_class'::regclass AND p.deptype = 'a'
-     AND p.refobjid = a.attrelid AND p.refobjsubid = a.attnum ORDER BY s.oid LIMIT 1)
+     AND p.refobjid = a.attrelid AND p.refobjsubid = a.attnum ORDER BY s.oid LIMIT 1),
+  CASE WHEN a.attidentity <> '' THEN
+    (SELECT ARRAY['INCREMENT BY ' || q.seqincrement, 'MINVALUE ' || q.seqmin, 'MAXVALUE ' || q.seqmax,
+       'START WITH ' || q.seqstart, 'CACHE ' || q.seqcache, CASE WHEN q.seqcycle THEN 'CYCLE' ELSE 'NO CYCLE' END]
+     FROM pg_depend p JOIN pg_sequence q ON q.seqrelid = p.objid
+     WHERE p.classid = 'pg_class'::regclass AND p.refclassid = 'pg_class'::regclass AND p.deptype = 'i'
+       AND p.refobjid = a.attrelid AND p.refobjsubid = a.attnum
+       AND (q.seqincrement, q.seqmin, q.seqstart, q.seqcache, q.seqcycle, q.seqmax) <> (1, 1, 1, 1, false,
+         CASE q.seqtypid WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647
+           ELSE 9223372036854775807 END)) END
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = ANY(%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum
@@ -65,7 +74,7 @@ FROM (
   SELECT c.oid, c.relowner AS owner, NULL::text AS column_name, coalesce(c.relacl, acldefault('r', c.relowner)) AS acl
   FROM pg_class c WHERE c.oid = ANY(%s::oid[])
   UNION ALL
-  SELECT c.oid, c.relowner, a.attname::text, a.attacl FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+  SELECT c.oid, c.relowner, quote_ident(a.attname), a.attacl FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
   WHERE c.oid = ANY(%s::oid[]) AND a.attacl IS NOT NULL AND NOT a.attisdropped
 ) AS o, aclexplode(o.acl) AS x LEFT JOIN pg_roles g ON g.oid = x.grantee
 WHERE x.grantee <> o.owner
@@ -116,7 +125,7 @@ def _fill(session: Session, by_oid: Mapping[int, Raw]) -> None:
 
 
 def _add_column(raw: Raw, values: Sequence[Any]) -> None:
-    name, type, not_null, identity, generated, expression, collation, sequence = values
+    name, type, not_null, identity, generated, expression, collation, sequence, numbering = values
     column: dict[str, Any] = {"type": type, "null": not not_null, "default": None}
     if generated:
         column["generated"] = f"({expression}) {'STORED' if generated == 's' else 'VIRTUAL'}"
@@ -127,6 +136,8 @@ def _add_column(raw: Raw, values: Sequence[Any]) -> None:
         column["default"] = expression
     if identity:
         column["identity"] = _IDENTITY[identity]
+    if numbering:
+        column["numbering"] = numbering
     if collation is not None:
         column["collation"] = collation
     raw["columns"][name] = column

@@ -48,11 +48,12 @@ def refusals(
 
 def _cannot(look: Look, count: int) -> str:
     rows = _rows(count)
+    hold = f"{rows} {'holds' if count == 1 else 'hold'}"
     if look.what == "nulls":
-        return f"{look.column} cannot become NOT NULL: {rows} hold NULL there"
+        return f"{look.column} cannot become NOT NULL: {hold} NULL there"
     if look.what == "rows":
         return f"{look.column} is NOT NULL and has no default: {rows} would have no value in it"
-    return f"{look.column} cannot become {look.new}: {rows} hold a value that would be lost or cannot be read as one"
+    return f"{look.column} cannot become {look.new}: {hold} a value that would be lost or cannot be read as one"
 
 
 def _rows(count: int) -> str:

@@ -10,6 +10,8 @@ from agent.host.postgres.statement import Look, Statement
 from agent.host.postgres.types import keeps_everything
 
 Column = Mapping[str, Any]
+_NUMBERING = ("INCREMENT BY 1", "NO MINVALUE", "NO MAXVALUE", "START WITH 1", "CACHE 1", "NO CYCLE")
+"""How an identity column numbers where nothing else is declared."""
 _SERIAL = {"smallint": "smallserial", "integer": "serial", "bigint": "bigserial"}
 
 
@@ -24,12 +26,17 @@ def column_sql(name: str, column: Column) -> str:
     if column.get("generated"):
         words.append(f"GENERATED ALWAYS AS {column['generated']}")
     if column.get("identity"):
-        words.append(f"GENERATED {column['identity']} AS IDENTITY")
+        words.append(_identity(column))
     if column["default"] is not None:
         words.append(f"DEFAULT {column['default']}")
     if not column["null"]:
         words.append("NOT NULL")
     return " ".join(words)
+
+
+def _identity(column: Column) -> str:
+    options = f" ({' '.join(column['numbering'])})" if column.get("numbering") else ""
+    return f"GENERATED {column['identity']} AS IDENTITY{options}"
 
 
 def column_statements(
@@ -123,10 +130,13 @@ class _ColumnChange:
             yield Statement(f"{self._start} SET DEFAULT {default}")
         identity = self._desired.get("identity")
         if identity and not self._actual.get("identity"):
-            yield Statement(f"{self._start} ADD GENERATED {identity} AS IDENTITY")
+            yield Statement(f"{self._start} ADD {_identity(self._desired)}")
             yield self._continued(f"pg_get_serial_sequence({literal(self._name.sql)}, {literal(self._column)})")
         elif identity and self._differs("identity"):
             yield Statement(f"{self._start} SET GENERATED {identity}")
+        if identity and self._actual.get("identity") and self._differs("numbering"):
+            options = self._desired.get("numbering") or _NUMBERING
+            yield Statement(" ".join([self._start, *(f"SET {option}" for option in options)]))
         if self._desired.get("serial") and not self._actual.get("serial"):
             yield from self._made_serial()
 
@@ -138,6 +148,9 @@ class _ColumnChange:
         yield self._continued(literal(sequence))
 
     def _continued(self, sequence: str) -> Statement:
-        """A new sequence goes on after the highest value that is there."""
-        highest = f"coalesce(max({self._quoted}), 0) + 1"
-        return Statement(f"SELECT setval({sequence}, {highest}, false) FROM {self._name.sql}")
+        """A new sequence goes on after the last value that is there, in the direction in which it counts."""
+        options = self._desired.get("numbering") or _NUMBERING
+        step, start = options[0].rpartition(" ")[2], options[3].rpartition(" ")[2]
+        further, last = ("least", "min") if step.startswith("-") else ("greatest", "max")
+        number = f"{further}({last}({self._quoted}) + {step}, {start})"
+        return Statement(f"SELECT setval({sequence}, {number}, false) FROM {self._name.sql}")

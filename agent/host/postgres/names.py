@@ -44,6 +44,13 @@ def role_name(text: str) -> str:
     return one_name(text)
 
 
+def group_name(text: str) -> str:
+    """The name of a role that others are members of: also one that the server brings, such as `pg_monitor`."""
+    if text in (PUBLIC, "none"):
+        raise ValueError(f'"{text}" is a name that PostgreSQL reserves; nobody is a member of it')
+    return one_name(text)
+
+
 def cluster_name(text: str) -> str:
     """A cluster: `VERSION/NAME` as pg_lsclusters(1) shows it, or the absolute path of its data directory."""
     if not _CLUSTER.fullmatch(text):
