@@ -76,7 +76,6 @@ def test_no_site(site: SiteFolder) -> None:
         result = site.run(name)
         assert result.code == 3
         assert "there is no site file" in result.err
-        assert "agent init" in result.err
     assert not site.state.exists()
 
 

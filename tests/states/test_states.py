@@ -118,6 +118,11 @@ class TestMailname:
     def test_the_host_s_own_name_where_none_is_given(self, compiled: Compile) -> None:
         assert text(compiled("mailname", values=""), "/etc/mailname").strip()
 
+    @pytest.mark.parametrize("domain", ["Example.net", "example.net."])
+    def test_the_domain_has_one_spelling(self, compiled: Compile, domain: str) -> None:
+        with pytest.raises(DeclarationError, match=r"in its one spelling: example[.]net"):
+            compiled(values=f'domain = "{domain}"')
+
     def test_the_domain(self, compiled: Compile) -> None:
         assert text(compiled("mailname"), "/etc/mailname") == "supersecure.example.net\n"
 
@@ -201,7 +206,7 @@ class TestAccounts:
         ],
     )  # fmt: skip
     def test_contradictions(self, compiled: Compile, more: str, said: str) -> None:
-        values = 'domain = "Example.net"\n' + "".join(
+        values = 'domain = "example.net"\n' + "".join(
             f'[[values.accounts]]\nemail = "{email}"\naliases = ["info@example.net", "x@other.example"]\n'
             for email in ("ann@example.net", "bert@other.example")
         )
