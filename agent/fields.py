@@ -85,6 +85,8 @@ def file_mode(text: str) -> str:
 
 def hostname(text: str) -> str:
     """A host or domain name (RFC 1123): labels of letters, digits and hyphens."""
+    if not text.isascii():
+        raise ValueError(f'"{text}" has other letters than a to z: such a name is written in its "xn--" form')
     name = text.removesuffix(".")
     if len(name) > 253 or not name or not all(_LABEL.fullmatch(label) for label in name.split(".")):
         raise ValueError(f'"{text}" is not a host name: labels of letters, digits and "-", joined by "."')

@@ -133,6 +133,12 @@ class Resource:
     def foresee(self, host: Host, change: Change) -> None:
         """Raise ResourceError where it shows already that the change cannot be made, so that a plan says so, too."""
 
+    def check_offered(self, host: Host, planned: Iterable[Resource]) -> None:
+        """Raise ResourceError where what it needs from elsewhere is not offered, for `apply --check` alone to say.
+
+        An apply may find it yet, because it asks anew. `planned` are those that would be changed before it.
+        """
+
     def implied_requires(self) -> Iterable[str]:
         """References that come first where they are declared."""
         return ()

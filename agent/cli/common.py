@@ -48,7 +48,11 @@ class Common:
         else:
             path = _DEFAULT_SITE if _DEFAULT_SITE.exists() else Path("site.toml")
         if not os.path.exists(path):
-            hint = "give it with --site" if self.site is None else "look at what follows --site"
+            hint = (
+                "`agent init` writes one; one elsewhere is given with --site"
+                if self.site is None
+                else "look at what follows --site"
+            )
             raise UsageError(f"there is no site file {path}", hint=hint)
         return Path(os.path.abspath(path))
 

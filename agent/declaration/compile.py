@@ -14,6 +14,7 @@ from agent.declaration.loader import Loader
 from agent.declaration.names import Unavailable
 from agent.declaration.places import check_places
 from agent.declaration.references import References
+from agent.declaration.refusals import refused_values
 from agent.declaration.render import Renderer
 from agent.declaration.secretvalue import RenderError
 from agent.declaration.site import SITE, SecretDeclaration, Site
@@ -49,6 +50,7 @@ def _compiled(path: Path, site: Site) -> tuple[Desired, Reader, dict[str, Any]]:
     renderer = Renderer(site.reader)
     values = Values(site, renderer, facts)
     values.check_all()
+    site.reader.problems += refused_values(site, renderer, values)
     sources = _secret_sources(site, renderer, values)
     entries = _entries(site, renderer, values)
     states = {state.name: state.summary for state in site.states if state.name != SITE}

@@ -60,8 +60,9 @@ TYPES = {
     "table": ParameterType((dict,), "a table"),
     "choice": ParameterType((str, int), "one of its choices"),
 }
-_KEYS = ("type", "doc", "default", "min", "max", "choices", "of", "fields")
+_KEYS = ("type", "doc", "default", "min", "max", "choices", "of", "fields", "refuse")
 _KEYS_OF_FIELD = ("type", "doc", "min", "max", "choices", "of", "required")
+_KEYS_OF_RULE = ("for_each", "when", "message")
 _WITHOUT_CHOICES = ("bool", "list", "table")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 RESERVED = ("facts", "secrets", "states", "item", "true", "false", "none", "True", "False", "None", "not", "and", "or",
@@ -97,6 +98,8 @@ class Parameter:
     of: str | None = None
     fields: Mapping[str, Parameter] = field(default_factory=dict)
     required: bool = False
+    refuse: tuple[Mapping[str, Any], ...] = ()
+    """Rules by which a value of the right type is wrong all the same: tables of `for_each`, `when` and `message`."""
     within: KeyPath = ("parameters",)
     wrong: bool = False
     """Its declaration is wrong and was reported: it has no value, and nobody is told so again."""
@@ -238,6 +241,7 @@ def _read(
     if not isinstance(table.get("required", False), bool):
         problems.append(document.problem("must be true or false", (*path, "required")))
     fields = _read_fields(document, path, table, problems)
+    refuse = _read_rules(document, path, table, problems)
     if len(problems) > before:
         return Parameter(name, kind, document, wrong=True)
     parameter = Parameter(
@@ -252,6 +256,7 @@ def _read(
         of,
         fields,
         table.get("required", False),
+        tuple(refuse),
         within,
     )
     problems += _contradictions(parameter, table)
@@ -270,6 +275,25 @@ def _read_fields(
     else:
         return {name: _read(document, name, each, problems, at) for name, each in given.items()}
     return {}
+
+
+def _read_rules(
+    document: Document, path: KeyPath, table: dict[str, Any], problems: list[Problem]
+) -> list[dict[str, Any]]:
+    """The rules by which a value is refused."""
+    given, at = table.get("refuse", []), (*path, "refuse")
+    if not isinstance(given, list) or not all(isinstance(rule, dict) for rule in given):
+        problems.append(document.problem("must be tables, each with `when` and `message`", at))
+        return []
+    for i, rule in enumerate(given):
+        for key in rule.keys() - _KEYS_OF_RULE:
+            problems.append(document.problem("unknown key", (*at, i, key), hint=nearest(key, _KEYS_OF_RULE)))
+        for key in ("when", "message"):
+            if not isinstance(rule.get(key), str):
+                problems.append(document.problem(f"{key} must be a string, mostly with an expression", (*at, i)))
+        if not isinstance(rule.get("for_each", ""), str):
+            problems.append(document.problem("must be an expression", (*at, i, "for_each")))
+    return given
 
 
 def _contradictions(parameter: Parameter, table: dict[str, Any]) -> Iterator[Problem]:

@@ -173,6 +173,12 @@ class Values:
             return self._site.problem(message, path or (key[1],), hint=hint)
         return parameter.document.problem(message, (*parameter.path, "default"), hint=hint)
 
+    def problem(self, state: str, name: str, message: str, at: KeyPath = ()) -> Problem:
+        """A problem with the value of a parameter, at a place within it, wherever that was written."""
+        parameter = self._states[state].parameters[name]
+        given = self._given(state, name)[1]
+        return self._problem((state, name), parameter, message, given and (*given, *at), hint=parameter.doc)
+
     def _filled_in(self, value: Any, key: tuple[str, str], given: bool, at: KeyPath) -> Any:
         if isinstance(value, str) and "{{" in value:
             try:

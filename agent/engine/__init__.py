@@ -64,6 +64,7 @@ class Engine:
     def _check(self, journal: Journal | None, entries: Sequence[Entry], whole: bool, watcher: Watcher) -> Report:
         host = self._host(journal)
         planner = Planner(host, journal or Past(), self._desired.secrets.hide)
+        planner.nothing_follows = True
         removals = Removals(journal, self._desired.site, self._desired.entries) if journal and whole else None
         planner.unforeseeable = removals is not None and removals.make_room
         report = Report("check", str(self._desired.site), planner.plan(entries, watcher.begins), bugs=planner.bugs)

@@ -52,7 +52,8 @@ class Past:
 class Planner:
     """Reads resources and says what each comes to. `hide` takes secrets out of what is shown.
 
-    It is `unforeseeable` what will be refused once something is planned that may make room for anything.
+    It is `unforeseeable` what will be refused once something is planned that may make room for anything. With
+    `nothing_follows`, for a plan that is not carried out, it also says what is not offered now.
     """
 
     def __init__(self, host: Host, past: Past | Any, hide: Callable[[str], str] = lambda text: text) -> None:
@@ -62,6 +63,7 @@ class Planner:
         self.hide = hide
         self.bugs: list[Exception] = []
         self.unforeseeable = False
+        self.nothing_follows = False
         self.steps: dict[str, Step] = {}
 
     def plan(
@@ -112,8 +114,12 @@ class Planner:
             if problem is not None:
                 raise problem
             change = self.difference(step)
-            if change is not None and not self.unforeseeable and self._first_pending(step) is None:
-                step.entry.resource.foresee(self._host, change)
+            if change is not None and self._first_pending(step) is None:
+                if not self.unforeseeable:
+                    step.entry.resource.foresee(self._host, change)
+                if self.nothing_follows:
+                    planned = (each.entry.resource for each in self.steps.values() if each.changes_something)
+                    step.entry.resource.check_offered(self._host, planned)
         except Exception as error:  # noqa: BLE001 - a bug in a kind, too, is its resource's
             self._not_known(step, self.told(error))
         else:

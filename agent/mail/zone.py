@@ -125,6 +125,8 @@ def text(records: Sequence[Wanted]) -> list[str]:
             found.append(f"; not to be there: {each.name} {each.type} {', '.join(each.values)}".rstrip())
         elif not each.is_reverse:
             found += lines(each, within)
+    for name in _without_address(records, within):
+        found.append(f"; {name} has no A or AAAA record here, and mail needs one: see ipv4 in `agent docs dns`")
     reverse = _reverse(records)
     if reverse:
         found.append("; the reverse zone is kept by whoever gives this host its address; it must say:")
@@ -132,10 +134,26 @@ def text(records: Sequence[Wanted]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _present(records: Sequence[Wanted]) -> list[Wanted]:
+    return [each for each in records if each.values and each.resource.ensure == "present"]
+
+
+def _servers(records: Sequence[Wanted]) -> set[str]:
+    """The mail servers that the records name."""
+    found = {value.split()[1].removesuffix(".") for each in records if each.type == "MX" for value in each.values}
+    return found - {""}  # "no mail at all" (RFC 7505)
+
+
+def _without_address(records: Sequence[Wanted], within: str) -> list[str]:
+    """The mail servers of this zone that no record says the address of."""
+    declared = {each.name for each in records if each.type in ("A", "AAAA") and each.resource.ensure == "present"}
+    return sorted(name for name in _servers(_present(records)) - declared if f".{name}".endswith(f".{within}"))
+
+
 def _reverse(records: Sequence[Wanted]) -> list[str]:
     """The PTR records that are declared, and those of the mail servers' addresses: many refuse mail without one."""
-    present = [each for each in records if each.values and each.resource.ensure == "present"]
-    servers = {value.split()[1].removesuffix(".") for each in present if each.type == "MX" for value in each.values}
+    present = _present(records)
+    servers = _servers(present)
     found = [line for each in present if each.is_reverse for line in lines(each, "")]
     for each in present:
         if each.type in ("A", "AAAA") and each.name in servers:

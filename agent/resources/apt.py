@@ -12,6 +12,7 @@ from agent.errors import Degraded, ResourceError
 from agent.fields import Doc, Parsed
 from agent.host import Host
 from agent.host.apt.debconf import answer_line, problems_of_answer
+from agent.host.apt.lists import outdated, refusal, sources_changed
 from agent.host.apt.request import Request, plain_request
 from agent.host.apt.transaction import Transaction, on_hold
 from agent.host.apt.versions import matches, version_key, version_pattern
@@ -167,6 +168,13 @@ class Apt(Resource, Prefetching, Groupable, Undoable):
         if self.hold is None and (error := on_hold(host.dpkg, self._unmet(host))):
             raise error
 
+    def check_offered(self, host: Host, planned: Iterable[Resource]) -> None:
+        """Lists that an installation would fetch anew tell nothing yet, nor do sources that are still to come."""
+        if self.leaving or outdated() or sources_changed() or any(map(_may_add_sources, planned)):
+            return
+        if error := refusal(host.dpkg, self._request(host)):
+            raise error
+
     def watched(self) -> Iterable[Source]:
         return [At("/var/lib/dpkg/status")]
 
@@ -262,6 +270,10 @@ class Apt(Resource, Prefetching, Groupable, Undoable):
             raise error
         if left := self.cannot_undo(host, before):
             raise Degraded(left, changed=True)
+
+
+def _may_add_sources(resource: Resource) -> bool:
+    return resource.kind in ("apt_source", "command") or any(p.startswith("/etc/apt/") for p in resource.paths())
 
 
 def _carried_out(host: Host, requests: Sequence[Request]) -> dict[str, Exception]:

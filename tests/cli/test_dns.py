@@ -74,6 +74,19 @@ def test_the_zone(site: SiteFolder) -> None:
     assert (rows["example.net CAA"]["state"], rows["example.net CAA"]["source"]) == (None, "site.toml:19")
 
 
+def test_a_mail_server_without_an_address_is_named(site: SiteFolder) -> None:
+    def said(value: str, more: str = "") -> list[str]:
+        site.write("site.toml", f'[dns_record."example.net MX"]\nvalue = {value}\n{more}')
+        return [line for line in site.run("dns").out.splitlines() if "no A or AAAA" in line]
+
+    servers = '["10 mail.example.net", "20 mx.example.org"]'
+    assert said(servers) == [
+        "; mail.example.net has no A or AAAA record here, and mail needs one: see ipv4 in `agent docs dns`"
+    ]
+    assert said(servers, '[dns_record."mail.example.net AAAA"]\nvalue = "2001:db8::25"\n') == []
+    assert said('"0 ."') == [], "it takes no mail at all"
+
+
 def test_names_of_no_common_zone(site: SiteFolder) -> None:
     site.write(
         "site.toml", '[dns_record."a.net A"]\nvalue = "192.0.2.1"\n[dns_record."b.net A"]\nvalue = "192.0.2.2"\n'

@@ -50,6 +50,12 @@ def test_what_is_no_domain(site: SiteFolder, domain: str) -> None:
     assert os.listdir(site.path) == []
 
 
+def test_a_domain_with_other_letters(site: SiteFolder) -> None:
+    assert 'in its "xn--" form' in site.run("init", "--domain", "bücher.example").err
+    assert site.run("init", "--domain", "xn--bcher-kva.example").code == 0
+    assert site.run("validate").code == 0
+
+
 def test_a_folder_that_is_not_there_yet_and_json(site: SiteFolder) -> None:
     result = site.run("init", "--domain", "example.net", "--json", site="deep/below/site.toml")
     path = site.path / "deep/below/site.toml"

@@ -281,3 +281,67 @@ def test_fields_that_make_no_sense(site: SiteFolder) -> None:
         "parameters.a.fields", "parameters.b.fields", "parameters.c.fields.x.type", "parameters.c.fields.y.default",
         "parameters.d.fields.x.required",
     }  # fmt: skip
+
+
+RULES = """
+[parameters.people]
+type = "list"
+of = "table"
+doc = "Who is here"
+default = []
+[[parameters.people.refuse]]
+for_each = "{{ people | subelements('aliases') }}"
+when = "{{ item[1] in (people | map(attribute='name') | list) }}"
+message = "{{ item[1] }} is an alias of {{ item[0].name }}, and somebody else"
+[parameters.first]
+type = "string"
+default = "{{ people[0].name if people else '' }}"
+[[parameters.first.refuse]]
+when = "{{ people and first not in (people | map(attribute='name') | list) }}"
+message = "{{ first }} is not there"
+[command.x]
+run = ["{{ first }}"]
+"""
+
+
+def test_a_rule_refuses_values_where_they_are_written(site: SiteFolder) -> None:
+    site.files({
+        "site.toml": '[site]\nstates = ["s"]\ninclude = ["p/*"]\n[secrets.k]\nfile = "k"\n',
+        "p/1": '[[values.people]]\nname = "a"\naliases = ["c"]\nsecret = "{{ secrets.k }}"\n',
+        "states/s/state.toml": RULES,
+    })  # fmt: skip
+    assert site.fields("command:x")["run"] == ["a"]
+    site.write("p/2", '[[values.people]]\nname = "b"\n[[values.people]]\nname = "d"\naliases = ["e", "a", "b"]\n')
+    assert [(each["file"], each["line"], each["key"], each["message"]) for each in site.wrong()] == [
+        ("p/2", 3, "values.people[2]", "a is an alias of d, and somebody else"),
+        ("p/2", 3, "values.people[2]", "b is an alias of d, and somebody else"),
+    ]
+    site.write("p/2", '[values]\nfirst = "z"\n')
+    assert [(each["key"], each["message"]) for each in site.wrong()] == [("values.first", "z is not there")]
+
+
+def test_rules_that_make_no_sense(site: SiteFolder) -> None:
+    parameters = (
+        '[parameters.a]\ntype = "int"\ndefault = 1\nrefuse = 1\n'
+        '[parameters.b]\ntype = "int"\ndefault = 1\nrefuse = [{ wenn = "x", message = 1 }]\n'
+        '[parameters.c]\ntype = "int"\ndefault = 1\nrefuse = [{ when = "{{ c > 0 }}", message = "m", for_each = 1 }]\n'
+    )
+    site.files(
+        {"site.toml": '[site]\nstates = ["s"]\n', "states/s/state.toml": parameters + '[command.x]\nrun = ["x"]\n'}
+    )
+    assert [each["key"] for each in site.wrong()] == [
+        "parameters.a.refuse", "parameters.b.refuse[0].wenn", "parameters.b.refuse[0]", "parameters.b.refuse[0]",
+        "parameters.c.refuse[0].for_each",
+    ]  # fmt: skip
+    for rule in (
+        '{ when = "yes", message = "m" }',
+        '{ when = "{{ nothing_such }}", message = "m" }',
+        '{ when = "{{ true }}", message = "m", for_each = "{{ a }}" }',
+        '{ when = "{{ secrets.k }}", message = "m" }',
+    ):
+        site.write(
+            "states/s/state.toml",
+            f'[parameters.a]\ntype = "int"\ndefault = 1\nrefuse = [{rule}]\n'
+            '[secrets.k]\nfile = "k"\n[command.x]\nrun = ["{{ a }}"]\n',
+        )
+        assert [each["key"] for each in site.wrong()] == ["parameters.a.refuse[0]"]

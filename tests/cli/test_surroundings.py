@@ -10,6 +10,9 @@ import pytest
 from outside import command, environ
 from sitefolder import ROOT, SiteFolder
 
+from agent.cli import common
+from agent.errors import UsageError
+
 
 def shell(site: SiteFolder, script: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the command by a line of shell, in which it is `"$@"`."""
@@ -64,6 +67,14 @@ def test_a_current_folder_that_is_gone(site: SiteFolder) -> None:
     )  # fmt: skip
     assert ended.returncode == 3
     assert "there is no site file ../site.toml" in ended.stderr
+
+
+def test_the_way_to_a_first_site(site: SiteFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common, "_DEFAULT_SITE", site.path / "none.toml")
+    monkeypatch.chdir(site.path)
+    with pytest.raises(UsageError) as none:
+        _ = common.Common().site_path
+    assert "`agent init` writes one" in none.value.hint
 
 
 def test_a_state_folder_with_too_long_a_name(site: SiteFolder) -> None:

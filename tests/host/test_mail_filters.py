@@ -221,7 +221,7 @@ def test_what_is_submitted_is_anonymous_and_signed_as_it_leaves(mail: Installed)
         text = (
             f"From: {ANN}\nTo: {ANN}\nSubject: submitted\nMessage-ID: <sub-{port}@{DOMAIN}>\n"
             "Date: Sun, 22 Nov 2026 20:52:49 +0000\nUser-Agent: telltale\nX-Mailer: telltale\nX-Enigmail: telltale\n"
-            "X-Originating-IP: [192.0.2.77]\n"
+            "X-Enigmail-Version: telltale\nX-Originating-IP: [192.0.2.77]\n"
             "Received: from telltale ([192.0.2.77]) by x; Sun, 22 Nov 2026 20:52:49 +0000\n"
             f"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: message/rfc822\n\n{attached}--b--\n"
         )

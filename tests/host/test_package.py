@@ -173,6 +173,9 @@ def test_installed_again_it_goes_on(host: Packaged) -> None:
 
 def test_a_purge_leaves_what_it_names(host: Packaged) -> None:
     host.write("/etc/state-agent/secrets/relay", "canary\n")
+    host.sh("systemctl start state-agent-seal-expiry.timer")
+    host.sh("test -e /var/lib/systemd/timers/stamp-state-agent-seal-expiry.timer")
+    host.write("/etc/systemd/system/state-agent-seal.service.d/places.conf", "[Service]\nEnvironment=SEAL_GRACE=5d\n")
     said = host.apt("purge", "state-agent")
     backup = host.sh("ls -d /var/backups/state-agent-*")
     assert f"kept, for you to remove: /etc/state-agent/secrets, {backup}" in said

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from agent.declaration.compile import compile_site
+from agent.engine import Engine
 from agent.errors import Missing, ResourceError
 from agent.host import Host
 from agent.host.apt import dpkg as dpkg_module
@@ -22,6 +24,7 @@ from agent.host.apt import get as aptget
 from agent.host.apt import lists as aptlists
 from agent.host.apt import locks as aptlock
 from agent.host.apt.dpkg import LISTS_STALE
+from agent.places import Places
 from agent.resource import Change, Resource, differences
 from agent.resources.apt import Apt
 from agent.secret import SecretText
@@ -212,6 +215,35 @@ def test_unknown_package_fails_alone(archive: Archive, host: Host) -> None:
     assert "apt knows no package sa-never" in str(errors["apt:sa-never"])
     assert "sa-nowhere" in str(errors["apt:sa-broken"])
     assert settled(host, wanted[0])
+
+
+def test_a_check_says_what_apt_does_not_know_where_its_lists_can_tell(archive: Archive, tmp_path: Path) -> None:
+    def checked(states: str = "") -> dict[str, tuple[str, str]]:
+        site = tmp_path / "site.toml"
+        text = '[apt.sa-a]\n[apt.sa-never]\n[apt.sa-b]\nversion = "=9"\n[apt.sa-virtual]\n'
+        site.write_text(f"[site]\nstates = [{states}]\n{text}")
+        report = Engine(compile_site(site, None)[0], Places(tmp_path, tmp_path)).check()
+        return {step.id: (step.outcome, step.error or "") for step in report.steps}
+
+    (tmp_path / "states/more").mkdir(parents=True)
+    source = '[state]\nsummary = "More"\n[file."/etc/apt/sources.list.d/sa-more.list"]\ncontent = ""\n'
+    (tmp_path / "states/more/state.toml").write_text(source)
+    archive.add("sa-a", Provides="sa-virtual")
+    archive.add("sa-b")
+    archive.publish()
+    assert {outcome for outcome, _ in checked().values()} == {"would-add"}, "there are no lists yet"
+    subprocess.run(["apt-get", "update"], check=True, capture_output=True)
+    found = checked()
+    assert {id: outcome for id, (outcome, _) in found.items()} == {
+        "apt:sa-a": "would-add", "apt:sa-never": "failed", "apt:sa-b": "failed", "apt:sa-virtual": "would-add",
+    }  # fmt: skip
+    assert "apt knows no package sa-never" in found["apt:sa-never"][1]
+    assert "no source offers sa-b in version =9" in found["apt:sa-b"][1]
+    assert checked('"more"')["apt:sa-never"][0] == "would-add", "a source is still to come"
+    then = time.time() - 90000
+    os.utime(HOME / "sources.list", (then, then))
+    os.utime(HOME / "lists/partial", (then, then))
+    assert {outcome for outcome, _ in checked().values()} == {"would-add"}, "they would be fetched anew"
 
 
 def test_absent_keeps_configuration_and_purged_does_not(archive: Archive, host: Host, converge: Converge) -> None:

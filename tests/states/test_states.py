@@ -13,6 +13,7 @@ from agent.declaration.compile import compile_site
 from agent.declaration.desired import Desired
 from agent.declaration.document import Reader
 from agent.declaration.parameters import Parameter, read_parameters
+from agent.errors import DeclarationError
 
 ROOT = Path(__file__).parents[2]
 STATES = ROOT / "states"
@@ -117,6 +118,11 @@ class TestMailname:
     def test_the_host_s_own_name_where_none_is_given(self, compiled: Compile) -> None:
         assert text(compiled("mailname", values=""), "/etc/mailname").strip()
 
+    @pytest.mark.parametrize("domain", ["Example.net", "example.net."])
+    def test_the_domain_has_one_spelling(self, compiled: Compile, domain: str) -> None:
+        with pytest.raises(DeclarationError, match=r"in its one spelling: example[.]net"):
+            compiled(values=f'domain = "{domain}"')
+
     def test_the_domain(self, compiled: Compile) -> None:
         assert text(compiled("mailname"), "/etc/mailname") == "supersecure.example.net\n"
 
@@ -182,6 +188,39 @@ class TestPostfix:
         assert {"postmaster: root", "root: ann", "sales: ann, bob", "abuse: eve@example.org"} <= set(lines)
         assert len([line for line in lines if line.startswith("abuse")]) == 1
         assert "root:" not in text(compiled("postfix"), "/etc/aliases")
+
+
+class TestAccounts:
+    """What is declared by hand is held to the same as what `agent account` writes."""
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            ('"bert@other.example", "ann@example.net"]', "ann@example.net cannot be an alias of cleo@example.net"),
+            ('"Cleo@example.net"]', "Cleo@example.net cannot be an alias of cleo@example.net: it is an account's own"),
+            ('"x@example.net", "X@Example.net"]', "x@example.net is an alias of cleo@example.net more than once"),
+            ('"x@elsewhere.example"]', "its domain is not one of this host's"),
+            (']\n[[values.accounts]]\nemail = "Ann@example.net"', "Ann@example.net is the address of more than one"),
+            (']\n[[values.accounts]]\nemail = "a/b@example.net"', "a/b@example.net cannot be an account"),
+            (']\n[[values.accounts]]\nemail = "ann+x@example.net"', "ann+x@example.net cannot be an account"),
+        ],
+    )  # fmt: skip
+    def test_contradictions(self, compiled: Compile, more: str, said: str) -> None:
+        values = 'domain = "example.net"\n' + "".join(
+            f'[[values.accounts]]\nemail = "{email}"\naliases = ["info@example.net", "x@other.example"]\n'
+            for email in ("ann@example.net", "bert@other.example")
+        )
+        values += '[[values.accounts]]\nemail = "cleo@example.net"\naliases = ['
+        assert compiled("accounts", values=values + '"info@example.net"]')
+        with pytest.raises(DeclarationError) as wrong:
+            compiled("accounts", values=values + more)
+        assert any(said in str(each) for each in wrong.value.problems)
+
+    def test_root_s_mail_goes_to_an_account(self, compiled: Compile) -> None:
+        site = 'root_mail_to = "{}"\n' + DOMAIN + '\n[[values.accounts]]\nemail = "ann@supersecure.example.net"'
+        assert compiled("accounts", values=site.format("ANN@supersecure.example.net"))
+        with pytest.raises(DeclarationError, match=r"me@elsewhere[.]example is not an account"):
+            compiled("accounts", values=site.format("me@elsewhere.example"))
 
 
 class TestPostgrey:

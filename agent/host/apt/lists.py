@@ -62,22 +62,27 @@ class AptLists:
 
     def refusal(self, request: Request) -> ResourceError | None:
         """Why apt cannot install what a request asks for, as far as its lists tell."""
-        if request.remove:
-            return None
-        try:
-            policies = self._dpkg.policies(request.unmet(), request.release)
-        except ResourceError as error:
-            return error
-        unknown = [name for name in request.unmet() if name not in policies]
-        if unknown:
-            hint = "is it spelled right, and does a source offer it (apt_source)?"
-            return ResourceError(f"apt knows no package {', '.join(unknown)}", detail=self._trouble, hint=hint)
-        for name in request.unmet():
-            if request.version is not None and policies[name].choice(request.version) is None:
-                offered = ", ".join(policies[name].versions[:8]) or "none"
-                text = f"no source offers {name} in version {request.version}"
-                return ResourceError(text, detail=f"offered: {offered}")
+        return refusal(self._dpkg, request, self._trouble)
+
+
+def refusal(dpkg: Dpkg, request: Request, trouble: str = "") -> ResourceError | None:
+    """Why apt cannot install what a request asks for, as its lists tell; `trouble` was had when they were fetched."""
+    if request.remove:
         return None
+    try:
+        policies = dpkg.policies(request.unmet(), request.release)
+    except ResourceError as error:
+        return error
+    unknown = [name for name in request.unmet() if name not in policies]
+    if unknown:
+        hint = "is it spelled right, and does a source offer it (apt_source)?"
+        return ResourceError(f"apt knows no package {', '.join(unknown)}", detail=trouble, hint=hint)
+    for name in request.unmet():
+        if request.version is not None and policies[name].choice(request.version) is None:
+            offered = ", ".join(policies[name].versions[:8]) or "none"
+            text = f"no source offers {name} in version {request.version}"
+            return ResourceError(text, detail=f"offered: {offered}")
+    return None
 
 
 def outdated() -> bool:
