@@ -142,6 +142,17 @@ def test_what_cannot_go_back_is_said_first(site: SiteFolder) -> None:
     assert (site.host / "plain").read_text() == "three"
 
 
+def test_a_secret_that_stays_is_not_opened_to_others(site: SiteFolder) -> None:
+    (site.host / "s").write_text("for everybody")
+    (site.host / "s").chmod(0o644)
+    applied(site, '[file."HOST/s"]\ncontent = "for root alone"\nsensitive = true\n')
+    assert (site.host / "s").stat().st_mode & 0o777 == 0o600
+    done = site.run("rollback", "1", "--json")
+    assert "content was secret, and never kept" in done.resource(f"file:{site.host}/s")["note"]
+    assert (site.host / "s").read_text() == "for root alone"
+    assert (site.host / "s").stat().st_mode & 0o777 == 0o600
+
+
 def test_what_listens_is_refreshed(site: SiteFolder) -> None:
     text = (
         '[file."HOST/a"]\ncontent = "%s"\n[command.listens]\nrun = ["sh", "-c", "cat HOST/a >> HOST/log"]\n'
