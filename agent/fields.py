@@ -79,7 +79,7 @@ def absolute_path(text: str) -> str:
 def file_mode(text: str) -> str:
     """Permission bits as four octal digits: `644` and `0644` both become `0644` (chmod(1))."""
     if not re.fullmatch(r"0?[0-7]{3}|[0-7]{4}", text):
-        raise ValueError(f'"{text}" is not a mode: write octal digits as a string, such as "0644"')
+        raise ValueError(f'"{text}" is not a mode: write three or four octal digits, such as "0644"')
     return text.rjust(4, "0")
 
 

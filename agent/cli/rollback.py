@@ -11,7 +11,6 @@ import click
 from agent.cli.apply import printing, stops_gently
 from agent.cli.look import print_report, show_bugs
 from agent.cli.options import Common, common_options
-from agent.errors import UsageError
 
 if TYPE_CHECKING:
     from agent.engine import Report
@@ -21,11 +20,11 @@ if TYPE_CHECKING:
 @click.command(
     epilog="Examples:\n\n\b\n  agent log                       which run it was\n"
     "  sudo agent rollback 12 --check  what would be put back, and what cannot be\n"
-    "  sudo agent rollback 12          ask, and put it back"
+    "  sudo agent rollback 12          ask on a terminal, and put it back"
 )
 @click.argument("run", type=click.IntRange(min=1))
 @click.option("--check", is_flag=True, help="Change nothing; show what would be put back. Exit status 2 if anything.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask, as where no terminal is.")
 @click.option("--force", is_flag=True, help="Put back what was changed by others since, too.")
 @click.option("--wait", is_flag=True, help="Wait while another run holds the lock, instead of giving up.")
 @common_options
@@ -39,12 +38,9 @@ def rollback(run: int, *, check: bool, yes: bool, force: bool, wait: bool, commo
     from agent.engine.rollback import Rollback
     from agent.report.progress import Progress
 
-    if not check and not yes and not sys.stdin.isatty():
-        raise UsageError(
-            "nothing is put back without being told twice", hint=f"add --yes; `agent rollback {run} --check` shows what"
-        )
     engine = Rollback(common.desired, common.places, run, force=force)
-    if check or not yes:
+    ask = not yes and sys.stdin.isatty()
+    if check or ask:
         report = _previewed(engine, common)
         if check or report.exit_status != 2:
             print_report(report, common, {"rollback": run})

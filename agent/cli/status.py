@@ -61,7 +61,7 @@ def _print_json(report: Any, history: dict[str, dict[str, Any]]) -> None:
 
 def _print(report: Any, history: dict[str, dict[str, Any]], common: Common) -> None:
     from agent.engine.step import IN_DESIRED_STATE
-    from agent.report.plain import moment, visible
+    from agent.report.plain import in_line, moment, visible
     from agent.report.text import Style, step_lines, summary_line
 
     style = Style(common.colour)
@@ -71,7 +71,7 @@ def _print(report: Any, history: dict[str, dict[str, Any]], common: Common) -> N
     repaired = [(id, known) for id, known in history.items() if known["repairs"]]
     for id, known in sorted(repaired, key=lambda each: -each[1]["last_drift"])[: None if common.verbose else 10]:
         times = "once" if known["repairs"] == 1 else f"{known['repairs']} times"
-        print(f"  {id:<40} repaired {times}, last {moment(known['last_drift'])}")
+        print(f"  {in_line(id):<40} repaired {times}, last {moment(known['last_drift'])}")
     for note in report.notes:
         print(f"note: {visible(note)}")
     print(summary_line(report))

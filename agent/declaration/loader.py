@@ -59,14 +59,14 @@ class Loader:
         self._select_later(document, "state", "needs")
         section = self._table(document, ("site",), ("states", "include"))
         self._select_later(document, "site", "states")
-        for i, pattern in enumerate(self._strings(document, section, ("site", "include"))):
+        for i, pattern in self._strings(document, section, ("site", "include")):
             self._include_pattern(document, pattern, ("site", "include", i))
 
     def _select_later(self, document: Document, section: str, key: str) -> None:
         table = document.data.get(section)
         if isinstance(table, dict):
             names = self._strings(document, table, (section, key))
-            self._selected += [(name, document, (section, key, i)) for i, name in enumerate(names)]
+            self._selected += [(name, document, (section, key, i)) for i, name in names]
 
     def _include_pattern(self, document: Document, pattern: str, at: KeyPath) -> None:
         folder = document.path.parent
@@ -155,7 +155,8 @@ class Loader:
                 self.problems.append(document.problem(f"unknown key of [{path[0]}]", (*path, key), hint=hint))
         return table
 
-    def _strings(self, document: Document, table: dict[str, Any], path: KeyPath) -> list[str]:
+    def _strings(self, document: Document, table: dict[str, Any], path: KeyPath) -> list[tuple[int, str]]:
+        """The strings of a list, each with its place in the list."""
         value = table.get(str(path[-1]), [])
         if not isinstance(value, list):
             self.problems.append(document.problem("must be a list of strings", path))
@@ -163,7 +164,7 @@ class Loader:
         for i, item in enumerate(value):
             if not isinstance(item, str):
                 self.problems.append(document.problem("must be a string", (*path, i)))
-        return [item for item in value if isinstance(item, str)]
+        return [(i, item) for i, item in enumerate(value) if isinstance(item, str)]
 
     # States
 
@@ -184,7 +185,7 @@ class Loader:
             self._sections(text, state, _IN_STATE)
             section = text.data.get("state", {})
             needs = self._strings(text, section if isinstance(section, dict) else {}, ("state", "needs"))
-            for i, needed in enumerate(needs):
+            for i, needed in needs:
                 self._select(needed, text, ("state", "needs", i), (*above, name))
             self.site.states.append(state)
         self._loaded.add(name)

@@ -116,6 +116,8 @@ class Renderer:
         if text is None:
             problem = self._reader.problems[-1]
             del self._reader.problems[before:]
+            if not problem.line:  # no place in it is wrong: told where it is asked for
+                raise RenderError(f"the template {problem.file} {problem.message}", hint=problem.hint)
             message = f"the template {problem.message}"
             raise RenderError(message, hint=problem.hint, file=problem.file, line=problem.line)
         return text, name, lambda: True

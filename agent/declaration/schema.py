@@ -162,10 +162,15 @@ def _problem(kind: str, entry: pydantic_core.ErrorDetails, path: KeyPath, names:
     if isinstance(value, SecretText):
         return FieldProblem(path, "a secret cannot stand here", "only where the reference of the kind says so")
     if code in _EXPECTED:
-        hint = "write it in quotes" if code == "string_type" and type(value) in (int, float) else ""
+        hint = _in_quotes(path) if code == "string_type" and type(value) in (int, float) else ""
         return FieldProblem(path, f"must be {_EXPECTED[code]}, not {toml_type(value)}", hint)
     message = entry["msg"].removeprefix("Value error, ")
     return FieldProblem(path, message[0].lower() + message[1:] if code != "value_error" else message)
+
+
+def _in_quotes(path: KeyPath) -> str:
+    """What to write for a bare number: of a mode its value does not tell its digits, as 0o644 reads 420."""
+    return 'write octal digits in quotes, such as "0644"' if path == ("mode",) else "write it in quotes"
 
 
 def _nearest_of(value: Any, wanted: str) -> str:

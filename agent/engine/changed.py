@@ -55,12 +55,13 @@ class Changed:
     def target(self, actual: State | None, before: Before, *, whole: bool) -> State | None:
         """What to go back to: the actual state with what was changed as it was before; secrets stay as they are.
 
-        With `whole` it is all of the state before.
+        A secret that stays is not opened to anybody who may not read it now. With `whole` it is the whole state before.
         """
         if before.state is None or actual is None or whole:
             return before.state
         kept = {name: value for name, value in actual.items() if name not in self.touched or name in before.secrets}
-        return {**before.state, **kept}
+        found = {**before.state, **kept}
+        return _as_closed(actual, found) if before.secrets & self.touched else found
 
     def edited(self, actual: State | None, ignored: Collection[str]) -> list[str]:
         """In which attributes it differs from all that the agent may have left; `existence` where it came or went."""
@@ -104,3 +105,11 @@ def changed_since(journal: Journal, run: int, site: Path) -> list[Changed]:
     for row in journal.rolling.changes_since(run, site):
         rows.setdefault(row["resource"], []).append(row)
     return [Changed(id, its, journal) for id, its in rows.items()]
+
+
+def _as_closed(actual: State, target: State) -> State:
+    """The target with an owner, group and mode that let nobody in who is kept out now."""
+    closed = {**target, **{name: actual[name] for name in ("owner", "group") if name in actual}}
+    if isinstance(actual.get("mode"), str) and isinstance(target.get("mode"), str):
+        closed["mode"] = f"{int(actual['mode'], 8) & int(target['mode'], 8):04o}"
+    return closed

@@ -16,6 +16,8 @@ from agent.journal import Journal
 from agent.resource import State, Undoable
 from agent.resources import kind_class
 
+_WAY_OUT = 'to leave it as it is, declare it once more with on_removal = "keep", apply that, and remove it then'
+
 
 class Removed:
     """A resource that is no longer declared, as the journal remembers it."""
@@ -68,7 +70,8 @@ class Removed:
             if left := self.entry.resource.cannot_undo(host, original):
                 step.note += f", but {left}"
         except Exception as error:  # noqa: BLE001 - a bug in a kind, too, is its resource's
-            step.outcome, step.error = FAILED, f"it cannot be undone: {as_resource_error(error)}"
+            told = f"it cannot be undone: {as_resource_error(error)}"
+            step.outcome, step.error = FAILED, told if "\nhint: " in told else f"{told}\nhint: {_WAY_OUT}"
             return step
         plan_undo(step, actual, original, json.loads(self._row["last_set"]) if self._row["last_set"] else None)
         return step

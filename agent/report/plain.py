@@ -21,6 +21,11 @@ def visible(text: str) -> str:
     return _CONTROL.sub(_escaped, text)
 
 
+def in_line(text: str) -> str:
+    """The same in one line and one column."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
@@ -41,7 +46,7 @@ def status_line(row: Mapping[str, Any]) -> str:
         words.append(f"drifted, last {moment(row['last_drift'])}")
     words += ["contested"] * row["contested"]
     why = row["error"] or row["note"] or ""
-    return visible(f"  {row['id']:<40} {', '.join(words)}{': ' + why.splitlines()[0] if why else ''}")
+    return in_line(f"  {row['id']:<40} {', '.join(words)}{': ' + why.splitlines()[0] if why else ''}")
 
 
 def dumps(document: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from agent.engine import Report
 from agent.engine.step import BLOCKED, FAILED, IN_DESIRED_STATE, SKIPPED, UNKNOWN, Step
 from agent.journal import shown
-from agent.report.plain import visible
+from agent.report.plain import in_line, visible
 from agent.resource import AttributeChange
 
 _SYMBOLS: Mapping[str, str] = {
@@ -38,14 +38,10 @@ class Style:
         return f"\033[{code}m{text}\033[0m" if self._colour and text else text
 
 
-def _in_line(text: str) -> str:
-    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
-
-
 def step_lines(step: Step, style: Style, *, verbose: bool = False, brief: bool = False) -> Iterator[str]:
     """The lines of one step: what happens to which resource, and what differs; `brief` cuts long diffs short."""
     symbol = _SYMBOLS[step.outcome]
-    head = f"{style.paint(_COLOURS[symbol], symbol)} {_in_line(step.id):<{_ID_WIDTH}} {_in_line(_remark(step))}"
+    head = f"{style.paint(_COLOURS[symbol], symbol)} {in_line(step.id):<{_ID_WIDTH}} {in_line(_remark(step))}"
     yield head.rstrip()
     if step.error and step.outcome in (FAILED, BLOCKED):
         yield from (f"    {visible(line)}" for line in step.error.splitlines())
@@ -53,7 +49,7 @@ def step_lines(step: Step, style: Style, *, verbose: bool = False, brief: bool =
         yield from _attribute_lines(step, style, verbose, brief)
         yield from (f"    {visible(line)}" for text in step.preview for line in text.splitlines())
     if step.refresh_causes and step.outcome not in ("would-refresh", "refreshed"):
-        yield f"    then {step.refresh} ({_in_line(', '.join(step.refresh_causes))})"
+        yield f"    then {step.refresh} ({in_line(', '.join(step.refresh_causes))})"
 
 
 def _remark(step: Step) -> str:
@@ -77,12 +73,12 @@ def _attribute_lines(step: Step, style: Style, verbose: bool, brief: bool) -> It
         width = min(40, max([8, *(len(each.attribute) for each in changes)]))
         for each in changes:
             if each.attribute != "content" or step.diff is None:
-                yield f"    {_in_line(each.attribute):<{width}} {value_text(each.actual)} → {value_text(each.desired)}"
+                yield f"    {in_line(each.attribute):<{width}} {value_text(each.actual)} → {value_text(each.desired)}"
     elif change.actual is None and verbose and not step.preview:
         added = [each for each in change.attributes if each.attribute not in ("type", "content")]
         width = min(40, max([8, *(len(each.attribute) for each in added)]))
         for each in added:
-            yield f"    {_in_line(each.attribute):<{width}} {value_text(each.desired)}"
+            yield f"    {in_line(each.attribute):<{width}} {value_text(each.desired)}"
     if step.diff is not None and (change.desired is not None or verbose):
         yield "    content"
         yield from _diff_lines(step.diff, style, whole=verbose or (change.actual is not None and not brief))
@@ -124,8 +120,8 @@ def value_text(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(value_text(item) for item in value) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_in_line(key)} = {value_text(item)}" for key, item in value.items()) + "}"
-    text = _in_line(str(value))
+        return "{" + ", ".join(f"{in_line(key)} = {value_text(item)}" for key, item in value.items()) + "}"
+    text = in_line(str(value))
     return text if len(text) <= 100 else text[:99] + "…"
 
 
@@ -161,7 +157,7 @@ def closing_lines(report: Report) -> Iterator[str]:
     """What comes after the steps: notes and the summary."""
     if any(step.outcome != IN_DESIRED_STATE for step in report.steps):
         yield ""
-    yield from (f"note: {_in_line(note)}" for note in report.notes)
+    yield from (f"note: {in_line(note)}" for note in report.notes)
     if report.interrupted:
         undone = sum(step.outcome == SKIPPED and not step.outside for step in report.steps)
         yield f"interrupted: {undone} left undone; run `agent {report.mode}` again to go on"

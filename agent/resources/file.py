@@ -50,6 +50,9 @@ class File(Resource, Undoable):
         given = [key for key in ("content", "template", "source") if getattr(self, key) is not None]
         if self.ensure == "present" and len(given) != 1:
             yield f"one of content, template and source is needed; {', '.join(given) or 'none'} is given"
+        for key in ("template", "source"):
+            if getattr(self, key) == "":
+                yield f"{key} is empty: it names a file beside the declaring TOML file"
         if self.ensure == "absent" and given:
             yield f'{given[0]} has no meaning with ensure = "absent"'
         try:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from agent.errors import Missing
+from agent.errors import Missing, ResourceError
 from agent.fields import Doc, Parsed
 from agent.host import Host
 from agent.host.systemd.unit import Unit
@@ -118,7 +118,15 @@ class Service(Resource, Refreshable, Prefetching, Undoable):
             return not unit.at_rest or (unit.ended_well and ran)
         return unit.up
 
-    def apply(self, host: Host, change: Change) -> None:  # noqa: ARG002
+    def foresee(self, host: Host, change: Change) -> None:
+        if self.masked and change.touches("masked") and host.units.mask_is_barred(host.units.get(self.unit)):
+            raise ResourceError(
+                f"{self.unit} cannot be masked: its own file stands where the mask would",
+                hint="move it to /usr/local/lib/systemd/system, or declare running = false and enabled = false",
+            )
+
+    def apply(self, host: Host, change: Change) -> None:
+        self.foresee(host, change)
         mask = self.masked if self.ensure == "present" else None
         self._bring(host, running=self.wants_up, enabled=self.wants_enabled, masked=mask)
 

@@ -124,6 +124,17 @@ def test_control_characters_do_not_reach_the_terminal(site: SiteFolder, words: l
     assert "\\u202e" in out
 
 
+def test_a_name_with_a_line_break_stays_in_its_line(site: SiteFolder) -> None:
+    site.write("site.toml", '[file."HOST/two\\nlines\\tand tab"]\ncontent = ""\n')
+    assert site.run("apply").code == 0
+    (site.host / "two\nlines\tand tab").unlink()
+    shown = "two\\nlines\\tand tab"
+    for words in (["apply", "--check"], ["apply"], ["status"], ["log"], ["log", "1"], ["log", "2"]):
+        out = site.run(*words).out
+        assert "two\n" not in out, words
+        assert shown in out or words == ["log"], words
+
+
 def test_binary_content_is_only_said_to_differ(site: SiteFolder) -> None:
     (site.host / "bin").write_bytes(b"\x00\x01")
     site.write("new", b"\x00\xff\xfe")

@@ -101,6 +101,14 @@ def test_a_state_beside_the_site_overrides_a_shipped_one(site: SiteFolder) -> No
     assert site.shown().ids == [f"file:{site.host}/mailname"]
 
 
+def test_a_wrong_item_of_a_list_is_told_by_its_own_place(site: SiteFolder) -> None:
+    site.write("site.toml", '[site]\nstates = [3, "gone"]\ninclude = [4, "gone.toml"]\n')
+    told = {each["key"]: each["message"] for each in site.wrong()}
+    assert set(told) == {"site.states[0]", "site.states[1]", "site.include[0]", "site.include[1]"}
+    assert told["site.states[1]"] == 'there is no state "gone"'
+    assert told["site.include[1]"] == 'there is no file "gone.toml" to include'
+
+
 def test_unknown_sections_kinds_and_keys_are_told_with_the_nearest_word(site: SiteFolder) -> None:
     site.files({
         "site.toml": 'domain = "x"\n[sites]\n[site]\nstate = []\nstates = ["s"]\n[files."/a"]\n[quux]\n'

@@ -177,6 +177,7 @@ def test_templates_that_cannot_be_filled_in(site: SiteFolder) -> None:
         "missing": ("\n\n{% include 'lost' %}", "missing", 3, 'there is no template "states/s/lost"'),
         "bytes": (b"fine\n\xff\n", "bytes", 2, "is not UTF-8"),
         "circle": ("{% include 'circle' %}", "circle", 1, "goes round in a circle"),
+        "within": ("a\n{% include 'sub' %}\n", "within", 2, "the template states/s/sub cannot be read: Is a directory"),
         "odd": ("{% include facts %}", "odd", 1, "cannot be worked out"),
         "secret": ("x\n{{ secrets.k | length }}", "secret", 2, "the secret k can only be inserted as it stands"),
     }
@@ -203,7 +204,17 @@ def test_templates_that_cannot_be_filled_in(site: SiteFolder) -> None:
     assert told['file."/etc/none".source']["message"] == "there is no file states/s/lost"
     assert told['file."/etc/pipe".source']["message"] == "states/s/pipe is not a regular file"
     assert told['file."/etc/dir".source']["message"] == "states/s/sub is a directory"
-    assert "directory" in told['file."/etc/folder".template']["message"]
+    folder = told['file."/etc/folder".template']
+    assert folder["message"] == "the template states/s/sub cannot be read: Is a directory"
+    line = toml.splitlines().index('template = "sub"') + 1
+    assert (folder["file"], folder["line"]) == ("states/s/state.toml", line)
+
+
+def test_a_file_beside_has_a_name(site: SiteFolder) -> None:
+    site.write("site.toml", '[file."/etc/t"]\ntemplate = ""\n[file."/etc/s"]\nsource = ""\n')
+    told = {each["key"]: each["message"] for each in site.wrong()}
+    assert "template is empty" in told['file."/etc/t"']
+    assert "source is empty" in told['file."/etc/s"']
 
 
 def test_a_table_in_a_list_stands_for_as_many_as_for_each_gives(site: SiteFolder) -> None:

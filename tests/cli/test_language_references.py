@@ -341,5 +341,6 @@ keep = ["x"]
     assert told[b + "drift"]["message"] == 'must be "repair" or "report", not a string ("repiar")'
     assert told[b + "drift"]["hint"] == 'did you mean "repair"?'
     assert told[b + "mode"]["message"] == "must be a string, not an integer (644)"
-    assert told[b + "mode"]["hint"] == "write it in quotes"
+    assert told[b + "mode"]["hint"] == 'write octal digits in quotes, such as "0644"'
+    assert told[b + "content"]["hint"] == "write it in quotes"
     assert [told[b + key]["line"] for key in ("content", "ensure")] == [10, 18]

@@ -167,3 +167,18 @@ def test_what_cannot_be_put_back_is_said(site: SiteFolder) -> None:
     assert failed.json["resources"][0]["outcome"] == "failed"
     assert "it cannot be undone" in failed.json["resources"][0]["error"]
     assert (site.host / "a").read_text() == "a"
+
+
+def test_what_cannot_be_undone_says_how_to_leave_it(site: SiteFolder) -> None:
+    (site.host / "s").write_text("of before, which is never kept")
+    declared = '[file."HOST/s"]\ncontent = "secret"\nsensitive = true\non_removal = "%s"\n'
+    site.write("site.toml", declared % "undo")
+    assert site.run("apply").code == 0
+    site.write("site.toml", "")
+    failed = site.run("apply")
+    assert failed.code == 1
+    assert 'hint: to leave it as it is, declare it once more with on_removal = "keep"' in failed.out
+    for text in (declared % "keep", "", ""):
+        site.write("site.toml", text)
+        assert site.run("apply").code == 0
+    assert (site.host / "s").read_text() == "secret"

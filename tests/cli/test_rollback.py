@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -139,6 +142,17 @@ def test_what_cannot_go_back_is_said_first(site: SiteFolder) -> None:
     assert (site.host / "plain").read_text() == "three"
 
 
+def test_a_secret_that_stays_is_not_opened_to_others(site: SiteFolder) -> None:
+    (site.host / "s").write_text("for everybody")
+    (site.host / "s").chmod(0o644)
+    applied(site, '[file."HOST/s"]\ncontent = "for root alone"\nsensitive = true\n')
+    assert (site.host / "s").stat().st_mode & 0o777 == 0o600
+    done = site.run("rollback", "1", "--json")
+    assert "content was secret, and never kept" in done.resource(f"file:{site.host}/s")["note"]
+    assert (site.host / "s").read_text() == "for root alone"
+    assert (site.host / "s").stat().st_mode & 0o777 == 0o600
+
+
 def test_what_listens_is_refreshed(site: SiteFolder) -> None:
     text = (
         '[file."HOST/a"]\ncontent = "%s"\n[command.listens]\nrun = ["sh", "-c", "cat HOST/a >> HOST/log"]\n'
@@ -188,14 +202,35 @@ def test_a_kill_in_the_midst_loses_nothing(site: SiteFolder) -> None:
     assert (runs(site)[1]["outcome"], runs(site)[0]["outcome"]) == ("cut off", "rolled back")
 
 
-def test_refused_without_being_told_twice_or_without_such_a_run(site: SiteFolder) -> None:
+def test_a_script_is_not_asked(site: SiteFolder) -> None:
+    applied(site, '[file."HOST/a"]\ncontent = "a"\n')
+    done = site.run("rollback", "1", "--json")
+    assert (done.code, done.json["summary"]) == (0, {"removed": 1})
+    assert not (site.host / "a").exists()
+
+
+def test_a_terminal_is_asked(site: SiteFolder) -> None:
+    applied(site, '[file."HOST/a"]\ncontent = "a"\n')
+    for answer, status, left in ((b"n\n", 1, True), (b"y\n", 0, False)):
+        ours, theirs = pty.openpty()
+        process = start(site, "rollback", "1", stdin=theirs, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        os.write(ours, answer)
+        said = b""
+        with suppress(OSError):  # EIO: nobody has the other end open any more
+            while data := os.read(ours, 65536):
+                said += data
+        os.close(ours)
+        assert (process.wait(60), (site.host / "a").exists()) == (status, left), said
+        assert b"put back what run 1 and later ones changed?" in said
+
+
+def test_refused_without_such_a_run(site: SiteFolder) -> None:
     site.write("other.toml", '[file."HOST/b"]\ncontent = "b"\n')
     site.write("site.toml", '[file."HOST/a"]\ncontent = "a"\n')
     for words in (("1",), ("1", "--yes"), ("0",), ("x",), ()):
         assert site.run("rollback", *words).code == 3
     assert site.run("apply").code == 0
-    unsure = site.run("rollback", "1")
-    assert (unsure.code, "--yes" in unsure.err) == (3, True)
     assert "there is no run 2" in site.run("rollback", "2", "--yes").err
     foreign = site.run("rollback", "1", "--yes", site="other.toml")
     assert foreign.code == 3

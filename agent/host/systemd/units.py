@@ -72,6 +72,10 @@ class Units:
         """Let nothing start it."""
         _systemctl("mask", "--", unit.id)
 
+    def mask_is_barred(self, unit: Unit) -> bool:
+        """Whether the administrator's own unit file keeps systemctl from masking it: both have the same path."""
+        return os.path.lexists(f"/etc/systemd/system/{unit.id}")
+
     def unmask(self, unit: Unit) -> Unit:
         """Let it be started again; gives what stands behind the mask. Masks until the next boot go as well."""
         _systemctl("unmask", "--", unit.id)
