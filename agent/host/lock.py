@@ -6,10 +6,11 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from agent.errors import LockHeld, ResourceError
 
@@ -46,47 +47,57 @@ def exclusive(
             os.pwrite(fd, json.dumps({"pid": os.getpid(), "since": time.time(), "purpose": purpose}).encode(), 0)
         except OSError as error:
             raise ResourceError(f"the lock {path} cannot be written: {error.strerror}") from None
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # the next holder is not to be taken for this one until its own name is there
+                os.ftruncate(fd, 0)
     finally:
         os.close(fd)
 
 
 def _take(fd: int, purpose: str, wait: bool, progress: Callable[[str], None], stopped: Callable[[], bool]) -> None:
     told = False
-    resident_waits = _SOON
+    moments = _SOON
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not wait and (purpose == RESIDENT or not _is_for(fd, RESIDENT)):
-                twice = purpose == RESIDENT and _is_for(fd, RESIDENT)
-                hint = "agent status shows what it does" if twice else "wait for it to end, or use --wait"
-                raise LockHeld(f"another run holds the lock: {_holder(fd)}", hint=hint) from None
-            if stopped():
-                raise LockHeld(f"interrupted while waiting for {_holder(fd)}; nothing was touched") from None
-            if resident_waits > 0 and _is_for(fd, RESIDENT):
-                resident_waits -= 1
+            holder = _holder(fd)
+            resident = holder is not None and holder["purpose"] == RESIDENT
+            if moments > 0 and (holder is None or (resident and purpose != RESIDENT)) and not stopped():
+                moments -= 1
                 time.sleep(_MOMENT)
                 continue
+            if not wait and (purpose == RESIDENT or not resident):
+                twice = purpose == RESIDENT and resident
+                hint = "agent status shows what it does" if twice else "wait for it to end, or use --wait"
+                raise LockHeld(f"another run holds the lock: {_told(holder)}", hint=hint) from None
+            if stopped():
+                raise LockHeld(f"interrupted while waiting for {_told(holder)}; nothing was touched") from None
             if not told:
-                progress(f"waiting for {_holder(fd)}")
+                progress(f"waiting for {_told(holder)}")
                 told = True
             time.sleep(_POLL)
         else:
             return
 
 
-def _is_for(fd: int, purpose: str) -> bool:
+def _holder(fd: int) -> Mapping[str, Any] | None:
+    """Who holds it; None while that is not written yet: what stands there may be of one who was killed."""
     try:
-        return bool(json.loads(os.pread(fd, 4096, 0))["purpose"] == purpose)
-    except (ValueError, KeyError, TypeError, OSError):
-        return False
+        kept: dict[str, Any] = json.loads(os.pread(fd, 4096, 0))
+        datetime.fromtimestamp(kept["since"])
+        purpose, pid = str(kept["purpose"]), int(kept["pid"])
+        with suppress(PermissionError):  # it runs, as another user
+            os.kill(pid, 0)
+    except (ValueError, KeyError, TypeError, OverflowError, OSError):
+        return None
+    return {**kept, "purpose": purpose, "pid": pid}
 
 
-def _holder(fd: int) -> str:
-    try:
-        kept = json.loads(os.pread(fd, 4096, 0))
-        since = datetime.fromtimestamp(kept["since"]).astimezone().strftime("%H:%M:%S")
-        return f"{kept['purpose']} (pid {kept['pid']}, since {since})"
-    except (ValueError, KeyError, TypeError, OSError):
+def _told(holder: Mapping[str, Any] | None) -> str:
+    if holder is None:
         return "a process that is just starting"
+    since = datetime.fromtimestamp(holder["since"]).astimezone().strftime("%H:%M:%S")
+    return f"{holder['purpose']} (pid {holder['pid']}, since {since})"
