@@ -250,7 +250,7 @@ class DnsRecord(Resource, Prefetching, Manual, Undoable):
         try:
             server = self._server(host) or ""
             found = host.nameservers.find(self.record, server)
-            others = set(found.values if found else ()) - set(self._of_concern(host, found))
+            others = set(found.values if found and not found.alias else ()) - set(self._of_concern(host, found))
             keep = found.ttl if found is not None and found.ttl is not None else _DEFAULT_TTL
             primary = Primary(server, self.zone, self._key())
             wanted = sorted({*values, *others})

@@ -289,6 +289,7 @@ def test_a_port_that_is_taken(server: Server, host: Host, tmp_path: Path, now: l
 def test_a_server_that_is_not_trusted(server: Server, host: Host, tmp_path: Path, now: list[float]) -> None:
     error = failing(host, certificate(tmp_path, server, ca_file=None))
     assert "verif" in str(error).lower()
+    assert "ca_file" in error.hint
 
 
 def test_from_self_signed_and_back(server: Server, host: Host, tmp_path: Path, now: list[float]) -> None:

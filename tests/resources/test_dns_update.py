@@ -69,6 +69,9 @@ $TTL 3600
 ns1 A 127.0.0.1
 @ TXT "google-site-verification=1"
 www CNAME ns1
+*.alias CNAME ns1
+*.many A 192.0.2.77
+*.many TXT "v=any"
 """
 LONG = "v=DKIM1; k=rsa; p=" + "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A" * 12
 
@@ -234,6 +237,23 @@ def test_an_alias_is_in_the_way(host: Host) -> None:
     assert change is not None
     with pytest.raises(ResourceError, match="an alias of ns1"):
         resource.apply(host, change)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("one.alias.example.net A", "192.0.2.1"),
+        ("one.alias.example.net TXT", "v=one"),
+        ("one.alias.example.net CNAME", "mail.example.net."),
+        ("one.many.example.net A", "192.0.2.1"),
+        ("one.many.example.net CNAME", "ns1.example.net."),
+    ],
+)
+def test_a_wildcard_is_not_in_the_way(converge: Converge, name: str, value: str) -> None:
+    assert converge(record(name, value)) is not None
+    assert there(name) == (value,)
+    assert there(name.replace("one", "two")) != there(name), "the wildcard stays"
+    assert converge(record(name, value)) is None
 
 
 def test_a_server_that_hangs(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import ResourceError
-from agent.host.dns.data import Record, parsed
+from agent.host.dns.data import Found, Record, parsed
 from agent.host.dns.exchange import address_of, addresses, why
 from agent.host.dns.nameservers import Nameservers
 
 if TYPE_CHECKING:
     from dns.message import Message
+    from dns.name import Name
 
 ALGORITHMS = ("hmac-sha1", "hmac-sha224", "hmac-sha256", "hmac-sha384", "hmac-sha512")
 _PATIENCE = 10.0
@@ -41,18 +42,32 @@ class Primary:
     def put(self, asked: Nameservers, record: Record, values: Sequence[str], ttl: int) -> None:
         """Have exactly these values at a name; nothing is changed where others change it at the same moment."""
         import dns.name
-        import dns.rdataset
-        import dns.update
 
         asked.forget()
         before = asked.find(record, self.server)
-        if before is not None and before.alias:
-            raise ResourceError(f"{record.name} is {before.values[0]}", hint="an alias has no other records; remove it")
         origin = dns.name.from_text(self.zone) if self.zone is not None else asked.zone_at(record.name, self.server)
+        code = self._update(origin, record, before, values, ttl)
+        if code == "NXRRSET" and before is not None:
+            # What is seen there may be a wildcard's: that is nothing at this name (RFC 4592), and stays.
+            code = self._update(origin, record, None, values, ttl)
+        if code == "YXRRSET" and before is not None and before.alias:
+            raise ResourceError(f"{record.name} is {before.values[0]}", hint="an alias has no other records; remove it")
+        if code != "NOERROR":
+            raise _refused(self.server, code, origin.to_text())
+        asked.forget()
+
+    def _update(self, origin: Name, record: Record, before: Found | None, values: Sequence[str], ttl: int) -> str:
+        """What the server says to an update of what was found there `before`."""
+        import dns.name
+        import dns.rdataset
+        import dns.update
+
         message = dns.update.UpdateMessage(origin, **_signed_by(self.key))
         name = dns.name.from_text(record.name)
-        if before is None:
+        if before is None or before.alias:
             message.absent(name, record.type)
+            if before is not None:
+                message.absent(name, "CNAME")
         else:
             old = [parsed(record.type, value) for value in before.values]
             message.present(name, dns.rdataset.from_rdata_list(0, old))
@@ -60,8 +75,7 @@ class Primary:
         if values:
             new = [parsed(record.type, value) for value in values]
             message.add(name, dns.rdataset.from_rdata_list(ttl, new))
-        _send(message, self.server, origin.to_text())
-        asked.forget()
+        return _answered(message, self.server)
 
 
 def _signed_by(key: Key | None) -> dict[str, Any]:
@@ -79,7 +93,8 @@ def _signed_by(key: Key | None) -> dict[str, Any]:
     return {"keyring": ring, "keyname": dns.name.from_text(key.name), "keyalgorithm": key.algorithm}
 
 
-def _send(message: Message, server: str, zone: str) -> None:
+def _answered(message: Message, server: str) -> str:
+    """The code that a server answers an update with. Raises ResourceError where the key does not do, or none comes."""
     import dns.exception
     import dns.message
     import dns.query
@@ -93,8 +108,7 @@ def _send(message: Message, server: str, zone: str) -> None:
         raise _refused(server, _TSIG.get(type(error).__name__, "TSIG")) from None
     except (dns.exception.DNSException, OSError) as error:
         raise ResourceError(f"{server} did not take the update: {why(error)}") from None
-    if answer.rcode() != dns.rcode.NOERROR:
-        raise _refused(server, dns.rcode.to_text(answer.rcode()), zone)
+    return dns.rcode.to_text(answer.rcode())
 
 
 _TSIG = {"PeerBadKey": "BADKEY", "PeerBadSignature": "BADSIG", "PeerBadTime": "BADTIME", "BadTime": "BADTIME"}

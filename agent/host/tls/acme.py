@@ -41,6 +41,10 @@ _HINTS: Sequence[tuple[str, str]] = (
         "something else listens on port {port} (ss -ltnp), and certbot needs it for a moment",
     ),
     (
+        r"CERTIFICATE_VERIFY_FAILED",
+        "nobody that this host trusts vouches for {url}: where the server is your own, name its certificate in ca_file",
+    ),
+    (
         r"ValueError: Requesting |HTTPSConnectionPool|ConnectionError|Max retries exceeded",
         "the server {url} cannot be reached: is the network up, is directory_url right?",
     ),
