@@ -66,7 +66,7 @@ with connect(address, int(port), "mail.friend.example", timeout=60, **kind) as s
     print(json.dumps([code, answer.decode()]))
 """
 FAIL = """
-import imaplib, smtplib, ssl, sys, threading
+import imaplib, smtplib, ssl, sys
 address, service, plain = sys.argv[1:]
 careless = ssl._create_unverified_context()
 def imap():
@@ -77,9 +77,8 @@ def smtp():
     with smtplib.SMTP_SSL(address, 465, "mail.friend.example", timeout=60, context=careless) as server:
         server.docmd("EHLO", "x.example")
         server.docmd("AUTH", "PLAIN " + plain)
-threads = [threading.Thread(target=globals()[service]) for _ in range(5)]
-[thread.start() for thread in threads]
-[thread.join() for thread in threads]
+for _ in range(5):  # one after the other, as most do who guess: each is to be told that it was wrong
+    globals()[service]()
 """
 REACH = """
 import json, socket, sys
