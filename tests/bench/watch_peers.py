@@ -42,7 +42,7 @@ class Peer:
         for path in watched.things():
             mend(path)
         self.begin(watched)
-        costs = cost(self.units[0], options["idle"])
+        costs = cost(self.units[0], options["peer_idle"])
         taken = self.damage(watched, options["peer_damages"])
         return taken, {**costs, "lost": options["peer_damages"] - len(taken)}
 

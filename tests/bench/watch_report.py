@@ -73,10 +73,10 @@ def notes(results: Mapping[str, Any]) -> Iterator[str]:
         "mounted, in the catalog; for rules between the kernel's two notices, for units between systemd's own marks."
     )
     yield (
-        f"- Idle for {options['idle']:g} s each. Wake-ups are voluntary context switches of all threads that live; "
-        "processes and threads started are those of the whole host, PostgreSQL's own among them; whether any were "
-        "started by the tool shows in what its children took. Memory: of the largest process (RSS), and of all "
-        "with shared pages counted once (PSS)."
+        f"- Idle for {options['idle']:g} s, peers for {options['peer_idle']:g} s. Wake-ups are voluntary context "
+        "switches of all threads that live; processes and threads started are those of the whole host, PostgreSQL's "
+        "own among them; whether any were started by the tool shows in what its children took. Memory: of the largest "
+        "process (RSS), and of all with shared pages counted once (PSS)."
     )
     lost = {row["tool"]: row["lost"] for row in results["sizes"] if row.get("lost")}
     said = "; ".join(f"{name} never repaired {count} of {options['peer_damages']}" for name, count in lost.items())
