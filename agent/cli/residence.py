@@ -22,11 +22,12 @@ def stay(common: Common, metrics_file: Path | None = None, metrics_port: int | N
     """Run the resident agent until it is stopped; gives the exit status."""
     os.umask(0o022)  # what a command makes must not depend on who runs this one
     with exclusive(common.places.run / "watch.lock", RESIDENT):
-        agent = _agent(common, Teller(quiet=common.quiet))
+        teller = Teller(quiet=common.quiet)
+        agent = _agent(common, teller)
         if metrics_file or metrics_port:
             from agent.watch.metrics import Metrics
 
-            agent.state.changed = Metrics(metrics_file, metrics_port).show
+            agent.state.changed = Metrics(metrics_file, metrics_port, teller.warn).show
         agent.run()
     return 0
 

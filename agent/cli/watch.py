@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -25,4 +26,4 @@ def watch(metrics_file: str | None, metrics_port: int | None, common: Common) ->
     """
     from agent.cli.residence import stay
 
-    return stay(common, Path(metrics_file) if metrics_file else None, metrics_port)
+    return stay(common, Path(os.path.abspath(metrics_file)) if metrics_file else None, metrics_port)

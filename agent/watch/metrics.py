@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from agent.engine.step import OUTCOMES
-from agent.errors import UsageError
-from agent.host.files import Files
+from agent.errors import AgentError, UsageError
 from agent.watch.state import State
 
 
 class Metrics:
-    """The metrics of one agent. Raises UsageError where prometheus_client is not installed."""
+    """The metrics of one agent; `warn` is told when its file cannot be written, and the agent goes on.
 
-    def __init__(self, path: Path | None, port: int | None) -> None:
+    Raises UsageError where prometheus_client is not installed, AgentError where the port cannot be had.
+    """
+
+    def __init__(self, path: Path | None, port: int | None, warn: Callable[[str], None]) -> None:
         try:
             import prometheus_client as prometheus
         except ImportError:
             hint = "apt install python3-prometheus-client"
             raise UsageError("metrics need the library prometheus_client", hint=hint) from None
-        self._path = path
-        generate: Any = prometheus.generate_latest
+        self._path, self._warn, self._trouble = path, warn, ""
         gauge, own = prometheus.Gauge, prometheus.CollectorRegistry()
         self._outcomes = gauge("state_agent_resources", "Resources by outcome", ["outcome"], registry=own)
         self._drifted = gauge("state_agent_drifted", "Resources that ever drifted", registry=own)
         self._full = gauge("state_agent_last_full_check_seconds", "When everything was looked at", registry=own)
         self._repairs = prometheus.Counter("state_agent_repairs", "Drifts repaired by this process", registry=own)
         self._rounds = prometheus.Histogram("state_agent_round_seconds", "How long rounds took", registry=own)
-        self._text: Callable[[], bytes] = lambda: generate(own)
+        self._write = None if path is None else partial(prometheus.write_to_textfile, str(path), own)
         if port is not None:
-            prometheus.start_http_server(port, addr="127.0.0.1", registry=own)
+            try:
+                prometheus.start_http_server(port, addr="127.0.0.1", registry=own)
+            except OSError as error:
+                raise AgentError(f"metrics cannot be served on 127.0.0.1:{port}: {error.strerror}") from None
         self._counted = 0
 
     def show(self, state: State, seconds: float) -> None:
@@ -44,5 +48,11 @@ class Metrics:
         self._repairs.inc(state.repairs - self._counted)
         self._counted = state.repairs
         self._rounds.observe(seconds)
-        if self._path is not None:
-            Files().replace(str(self._path), self._text(), mode="0644")
+        try:
+            if self._write is not None:
+                self._write()
+            self._trouble = ""
+        except OSError as error:
+            if (why := error.strerror or str(error)) != self._trouble:
+                self._trouble = why
+                self._warn(f"the metrics cannot be written to {self._path}: {why}")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from outside import command, environ, start, wait_for
@@ -98,3 +101,53 @@ def test_a_service_with_a_wrong_site_waits_until_it_is_right(site: SiteFolder) -
     wait_for((site.host / "a").exists, "the agent at work")
     process.terminate()
     assert process.wait(30) == 0
+
+
+def test_metrics_in_a_file_and_on_the_loopback(site: SiteFolder) -> None:
+    site.write("site.toml", SITE)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    page = site.state / "agent.prom"
+    process = start(site, "watch", "--metrics-file", str(page), "--metrics-port", str(port))
+    try:
+        wait_for(page.exists, "a page of metrics")
+        (site.host / "a").write_text("damage")
+        wait_for(lambda: metrics(page)["state_agent_repairs_total"] == 1, "the repair in the metrics")
+        found = metrics(page)
+        outcomes = {name: value for name, value in found.items() if name.startswith("state_agent_resources{")}
+        assert outcomes['state_agent_resources{outcome="in-desired-state"}'] == sum(outcomes.values()) == 2
+        assert found["state_agent_drifted"] == 1
+        assert abs(found["state_agent_last_full_check_seconds"] - time.time()) < 60
+        assert found["state_agent_round_seconds_count"] == live(site)["rounds"]
+        assert 0 < found["state_agent_round_seconds_sum"] < 60
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            assert answer.read() == page.read_bytes()
+        taken = site.run("watch", "--metrics-port", str(port), "--state-dir", str(site.state / "other"))
+        assert taken.code == 1 and f"127.0.0.1:{port}" in taken.err
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def metrics(page: Path) -> dict[str, float]:
+    """Each sample of a page in Prometheus' text format, by its name with labels."""
+    lines = [line for line in page.read_text().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+def test_metrics_that_cannot_be_written_stop_nobody(site: SiteFolder) -> None:
+    site.write("site.toml", SITE)
+    page = site.host / "later/agent.prom"
+    process = start(site, "watch", "--metrics-file", str(page))
+    try:
+        wait_for(lambda: live(site).get("rounds", 0) == 1, "the agent at work")
+        page.parent.mkdir()
+        (site.host / "a").write_text("damage")
+        wait_for(page.exists, "the metrics, once they can be written")
+        assert (site.host / "a").read_text() == "a\n"
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+    assert process.stderr is not None
+    assert process.stderr.read().count(f"the metrics cannot be written to {page}: No such file or directory") == 1

@@ -20,7 +20,7 @@ PROGRAMS = [
 @pytest.fixture(scope="module")
 def inside(new_host: Callable[[str], Installed]) -> Installed:
     host = new_host("inside")
-    host.install("python3-pytest", "python3-pytest-xdist", "python3-hypothesis", *PROGRAMS)
+    host.install("python3-pytest", "python3-pytest-xdist", "python3-hypothesis", "python3-prometheus-client", *PROGRAMS)
     host.checkout()
     return host
 
