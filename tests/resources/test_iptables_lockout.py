@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from netfilter_tools import Net, namespace, refusal, rules
 
+from agent.errors import ResourceError
 from agent.host.netfilter import lockout
 from agent.host.netfilter import swap as ruleswap
 from agent.host.netfilter.lockout import Connection, ssh_connection
+from agent.host.netns import throw_away
 
 ROOT = Path(__file__).parents[2]
 GUARD = ruleswap.guard
@@ -105,6 +107,17 @@ def test_rules_of_others_and_ipsets_count(net: Net) -> None:
     net.apply(friends, drop)
     net.run("iptables", "-I", "OUTPUT", "-d", V4.client, "-j", "DROP")
     assert "new ssh connections" in refusal(lambda: net.apply(friends, drop, SSH))
+
+
+def test_a_cable_that_carries_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lockout, "_CARRIER_WAIT", 0.1)
+    with throw_away() as place:
+        place.run(["ip", "-batch", "-"], stdin="link add near type veth peer name far\nlink set near up\n")
+        with pytest.raises(ResourceError, match="near carries nothing"):
+            lockout._await_carrier((place, "near"))
+        monkeypatch.setattr(lockout, "_CARRIER_WAIT", 5.0)
+        place.run(["ip", "link", "set", "far", "up"])
+        lockout._await_carrier((place, "near"), (place, "far"))
 
 
 def test_undoing_counts_too(net: Net) -> None:

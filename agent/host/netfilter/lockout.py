@@ -11,6 +11,7 @@ import ipaddress
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from agent.host.netfilter.ruleset import Ruleset, set_names
 from agent.host.netns import Namespace, throw_away
 
 _PATIENCE = 1.5  # a lost SYN is sent again after one second
+_CARRIER_WAIT = 5.0
 _HINT = "--confirm SECONDS applies it, and puts the old rules back unless you confirm in time"
 
 
@@ -139,6 +141,7 @@ def _ends(netfilter: Netfilter, connection: Connection) -> Iterator[Ends]:
         cable = f"link add {interface} type veth peer name client netns {client.path}\nlink set lo up\n"
         server.run(["ip", "-batch", "-"], stdin=cable + _wiring(connection.server, connection.client, interface))
         client.run(["ip", "-batch", "-"], stdin=_wiring(connection.client, connection.server, "client"))
+        _await_carrier((server, interface), (client, "client"))
         yield Ends(client, server, "client", interface)
 
 
@@ -149,6 +152,21 @@ def _wiring(own: str, other: str, interface: str) -> str:
         f"link set {interface} up\naddr add {own}/{bits} dev {interface}{nodad}\n"
         f"route add {other}/{bits} dev {interface}\n"
     )
+
+
+def _await_carrier(*plugs: tuple[Namespace, str]) -> None:
+    """Wait until these interfaces carry: the kernel sees a cable some time after it is there, and loses packets before.
+
+    Raises ResourceError where that lasts too long.
+    """
+    until = time.monotonic() + _CARRIER_WAIT
+    for namespace, interface in plugs:
+        while (
+            json.loads(namespace.run(["ip", "-json", "link", "show", "dev", interface]).stdout)[0]["operstate"] != "UP"
+        ):
+            if time.monotonic() > until:
+                raise ResourceError(f"the throw-away interface {interface} carries nothing after {_CARRIER_WAIT} s")
+            time.sleep(0.02)
 
 
 def _addresses(connection: Connection, interface: str) -> str:
