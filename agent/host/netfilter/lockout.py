@@ -161,12 +161,15 @@ def _await_carrier(*plugs: tuple[Namespace, str]) -> None:
     """
     until = time.monotonic() + _CARRIER_WAIT
     for namespace, interface in plugs:
-        while (
-            json.loads(namespace.run(["ip", "-json", "link", "show", "dev", interface]).stdout)[0]["operstate"] != "UP"
-        ):
+        while not _carries(namespace, interface):
             if time.monotonic() > until:
                 raise ResourceError(f"the throw-away interface {interface} carries nothing after {_CARRIER_WAIT} s")
             time.sleep(0.02)
+
+
+def _carries(namespace: Namespace, interface: str) -> bool:
+    links = json.loads(namespace.run(["ip", "-json", "link", "show", "dev", interface]).stdout)
+    return bool(links[0]["operstate"] == "UP")
 
 
 def _addresses(connection: Connection, interface: str) -> str:
