@@ -1,7 +1,8 @@
 """Runs inside the host of `tests/bench/seal`: how many messages a second are sealed, and by whom.
 
 Each is measured one message at a time and two at a time; every message is the same, of 7-bit text. Behind the sealer is
-an LMTP server that stores nothing. Rounds of all contestants take turns; the median counts.
+an LMTP server that stores nothing. Rounds of all contestants take turns; the median counts. The CPU time of a message
+is that of the contestant alone, with what it starts: not that of the sender and of the server behind.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import platform
 import random
 import re
+import resource
 import socket
 import statistics
 import subprocess
@@ -20,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, "/usr/lib/state-agent")
@@ -99,12 +102,26 @@ def programs(words: list[str], file: Path, count: int) -> None:
             subprocess.run(words, stdin=source, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
 
 
-def rate(work: Callable[[int], None], count: int, at_once: int) -> float:
-    """Messages a second."""
-    started = time.perf_counter()
+def spent_by_programs() -> float:
+    """Seconds of CPU time of all programs that were started here and have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def spent_by(pid: int) -> float:
+    """Seconds of CPU time of a process, with all its children that have ended (proc_pid_stat(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(work: Callable[[int], None], spent: Callable[[], float], count: int, at_once: int) -> tuple[float, float]:
+    """Messages a second, and milliseconds of CPU time for each."""
+    each = count // at_once
+    started, before = time.perf_counter(), spent()
     with ThreadPoolExecutor(at_once) as pool:
-        list(pool.map(work, [count // at_once] * at_once))
-    return count // at_once * at_once / (time.perf_counter() - started)
+        list(pool.map(work, [each] * at_once))
+    took = time.perf_counter() - started
+    return each * at_once / took, 1000 * (spent() - before) / (each * at_once)
 
 
 def main() -> None:
@@ -133,18 +150,22 @@ def main() -> None:
         file = HERE / "message"
         file.write_bytes(message)
         for at_once in (1, 2):
-            contest: dict[str, tuple[Callable[[int], None], int]] = {
-                "gpg alone": (lambda number, file=file: programs(alone, file, number), count),  # type: ignore[misc]
-                "agent seal": (lambda number, message=message: deliver(message, number), count),  # type: ignore[misc]
-                "Mail::GnuPG": (lambda number, file=file: programs(perl, file, number), max(2, count // 10)),  # type: ignore[misc]
+            contest: dict[str, tuple[Callable[[int], None], Callable[[], float], int]] = {
+                "gpg alone": (partial(programs, alone, file), spent_by_programs, count),
+                "agent seal": (partial(deliver, message), partial(spent_by, service.pid), count),
+                "Mail::GnuPG": (partial(programs, perl, file), spent_by_programs, max(2, count // 10)),
             }
-            rates: dict[str, list[float]] = {name: [] for name in contest}
+            found: dict[str, list[tuple[float, float]]] = {name: [] for name in contest}
             for _ in range(ROUNDS):
-                for name, (work, number) in contest.items():
-                    rates[name].append(rate(work, number, at_once))
+                for name, (work, spent, number) in contest.items():
+                    found[name].append(measure(work, spent, number, at_once))
+            medians = {
+                name: [statistics.median(values) for values in zip(*each, strict=True)] for name, each in found.items()
+            }
             rows.append(
-                {"size": label, "at_once": at_once} | {n: round(statistics.median(r), 2) for n, r in rates.items()}
-            )
+                {"size": label, "at_once": at_once, "rate": {name: round(each[0], 2) for name, each in medians.items()},
+                 "cpu_ms": {name: round(each[1], 2) for name, each in medians.items()}}
+            )  # fmt: skip
             print(rows[-1], flush=True)
     status = Path(f"/proc/{service.pid}/status").read_text()
     peak = int(re.findall(r"VmHWM:\s+(\d+)", status)[0])

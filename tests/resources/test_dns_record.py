@@ -279,15 +279,14 @@ def test_what_is_to_be_done_by_hand(server: Server, host: Host) -> None:
 def test_a_server_that_gives_no_answer(server: Server, host: Host, rcode: Any, said: str, provider: Any) -> None:
     server.rcode, server.silent = rcode or 0, rcode is None
     resource = DnsRecord(name="example.net A", value="192.0.2.1", server=server.at, provider=provider)
-    started = time.monotonic()
     with pytest.raises(ResourceError, match=said) as caught:
         resource.read(host)
-    assert time.monotonic() - started < 4
     assert isinstance(caught.value, Unanswered) is (provider == "manual")
-    started = time.monotonic()
+    asked = len(server.asked)
+    assert asked <= 2
     with pytest.raises(ResourceError):
         DnsRecord(name="other.example.net A", value="192.0.2.1", server=server.at).read(host)
-    assert rcode is not None or time.monotonic() - started < 0.5, "a silent server is not waited for twice"
+    assert rcode is not None or len(server.asked) == asked, "a silent server is not waited for twice"
 
 
 def test_nobody_listens(host: Host) -> None:
@@ -321,7 +320,7 @@ def test_no_resolver(resolver: Server, host: Host) -> None:
     for resource in resources:
         with pytest.raises(Unanswered, match="could not be"):
             resource.read(host)
-    assert time.monotonic() - started < 9
+    assert time.monotonic() - started < 20, "they are asked at once: one by one takes a second each, or more"
 
 
 def test_many_are_asked_at_once(server: Server, host: Host) -> None:

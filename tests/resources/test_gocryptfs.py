@@ -190,10 +190,8 @@ class TestMounting:
         try:
             while not all("State:\tT" in task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/status")):
                 time.sleep(0.01)
-            started = time.monotonic()
-            with pytest.raises(ResourceError, match="did not answer within"):
+            with pytest.raises(ResourceError, match=r"did not answer within 0\.5 s"):
                 declared.read(host)
-            assert time.monotonic() - started < 3
         finally:
             os.kill(pid, signal.SIGCONT)
         assert converge(declared) is None
@@ -204,16 +202,15 @@ class TestMounting:
         converge(declared)
         pid = daemon(declared.name)
         monkeypatch.setattr(mounts, "ANSWER_LIMIT", 0.5)
-        lets_go = threading.Timer(10, os.kill, (pid, signal.SIGCONT))  # or who looks would wait for ever
+        lets_go = threading.Timer(30, os.kill, (pid, signal.SIGCONT))  # or who looks would wait for ever
         lets_go.start()
         os.kill(pid, signal.SIGSTOP)
         try:
-            started = time.monotonic()
             host.forget()
             letters = Directory(name=f"{declared.name}/letters")
             entries = [Entry(declared, "s", "s", []), Entry(letters, "s", "s", [declared.id])]
             steps = Planner(host, Past()).plan(entries)
-            assert time.monotonic() - started < 5
+            assert lets_go.is_alive(), "nothing waited for it"
             assert [step.outcome for step in steps] == ["failed", "failed"]
             assert steps[1].error == f"not looked at, because {declared.id} failed"
             block_all(steps)
