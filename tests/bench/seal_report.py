@@ -34,8 +34,10 @@ def section(folder: Path) -> str:
         f"- {results['cpus']} CPUs, which the sender and the LMTP server behind share; load average "
         f"{results.get('load', 0):.1f} after; {results['gpg']}; Python {results['python']}; {results['date']}.",
         "- `agent seal` is the LMTP service, as Postfix uses it; the Perl filter is one process per message, as in "
-        "Postfix's pipe(8). CPU time is that of one message, with all that is started for it, without the sender and "
-        "the server behind; gpg / ours is the rate that is left where these do not stand in the way.\n",
+        "Postfix's pipe(8).",
+        "- CPU time is that of one message, without the sender and the server behind. With two at a time these two "
+        "want the processors as well, which gpg alone has for itself. Starting gpg counts for `agent seal`, and not "
+        "for gpg alone, where it is the bench that starts it.\n",
     ]
     if results.get("load", 0) > 1.5 * results["cpus"]:
         busy = "- **The machine was busy with other work**: several processes gain by that over one, so a"
