@@ -39,14 +39,15 @@ class Common:
         return sys.stdout.isatty() and not plain
 
     @property
+    def site_place(self) -> Path:
+        """Where the site file is or should be."""
+        path = Path(self.shown_site)
+        return path / "site.toml" if os.path.isdir(path) else path
+
+    @property
     def site_path(self) -> Path:
         """The site file, absolute. Raises UsageError where there is none."""
-        if self.site is not None:
-            path = Path(self.site)
-            if os.path.isdir(path):
-                path = path / "site.toml"
-        else:
-            path = _DEFAULT_SITE if _DEFAULT_SITE.exists() else Path("site.toml")
+        path = self.site_place
         if not os.path.exists(path):
             hint = (
                 "`agent init` writes one; one elsewhere is given with --site"
@@ -59,7 +60,8 @@ class Common:
     @property
     def shown_site(self) -> str:
         """The site file as the user gave it."""
-        return self.site or ("site.toml" if not _DEFAULT_SITE.exists() else str(_DEFAULT_SITE))
+        here = "site.toml"
+        return self.site or (here if os.path.exists(here) and not _DEFAULT_SITE.exists() else str(_DEFAULT_SITE))
 
     @property
     def places(self) -> Places:

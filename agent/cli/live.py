@@ -27,9 +27,12 @@ def _from_resident(common: Common) -> tuple[dict[str, Any], bytes] | None:
     """Its answer, with resources as a list in JSON."""
     started = time.perf_counter()
     found = ask(common.places.run / "agent.sock", {"everything": common.as_json or common.verbose})
-    if found is None or found[0]["site"] != str(common.site_path) or not found[0]["last_full_check"]:
+    if found is None or not found[0]["last_full_check"]:
         return None
     document, rows = found
+    place = common.site_place  # it may be gone: the agent goes on with what it said
+    if document["site"] != str(common.site_path if place.exists() else place):
+        return None
     document |= {"site": common.shown_site, "duration_s": round(time.perf_counter() - started, 6)}
     return document, rows
 

@@ -76,6 +76,18 @@ def test_apply_goes_on_beside_it_and_a_second_one_does_not(watched: tuple[SiteFo
     assert second.code == 1 and "another" in second.err
 
 
+def test_a_site_that_is_gone_is_told_by_who_goes_on_with_it(watched: tuple[SiteFolder, int]) -> None:
+    site, _ = watched
+    there = site.path / "site.toml"
+    there.rename(site.path / "away.toml")
+    words = ("status", "--site", str(there))
+    wait_for(lambda: "site.toml: cannot be read" in site.run(*words).out, "what is wrong with the site")
+    (site.host / "a").write_text("x")
+    wait_for(lambda: (site.host / "a").read_text() == "a\n", "the agent at work")
+    (site.path / "away.toml").rename(there)
+    wait_for(lambda: "the site is wrong" not in site.run(*words).out, "the end of that")
+
+
 def test_sighup_reads_again(watched: tuple[SiteFolder, int]) -> None:
     site, pid = watched
     rounds = live(site)["rounds"]
