@@ -56,7 +56,7 @@ class Agent:
         self._calm = calm or Calm()
         self._events = events or Events()
         self._site = Site(load)
-        self.state = State(lambda id: self._calm.is_contested(id, clock()), lambda: self._calm.unlooked(clock()))
+        self.state = State(lambda id: self._calm.is_contested(id, clock()), self._unlooked)
         self._pulse = Pulse(clock)
         watcher = Watcher(ended=self._ended, reads_again=self._reads_again)
         self._resident = Resident(self._site.desired, places, teller.info, watcher)
@@ -158,6 +158,9 @@ class Agent:
         if REMOVED in due:
             self._rounds.some([], undo_removed=True)
         self._look_at({id for id in self._of_catalogs(due, now) if id in self._ids})
+
+    def _unlooked(self) -> dict[str, float]:
+        return {id: rest for id, rest in self._calm.unlooked(self._clock()).items() if id in self._ids}
 
     def _of_catalogs(self, due: list[str], now: float) -> Iterator[str]:
         """What is due, with the news of a cluster's log turned into whose catalogs changed."""

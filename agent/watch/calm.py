@@ -61,6 +61,7 @@ class Calm:
     def __init__(self, free: int = FREE) -> None:
         self._free = free
         self._due: dict[str, float] = {}
+        self._put_off: set[str] = set()
         self._since: float | None = None
         self._contests: dict[str, _Contest] = {}
         self._noises: dict[str, _Noise] = {}
@@ -85,6 +86,7 @@ class Calm:
         """Look at these later, whatever happens meanwhile."""
         for key in keys:
             self._due[key] = now + pause
+            self._put_off.add(key)
 
     def next_due(self) -> float | None:
         """When the first of them is due."""
@@ -95,6 +97,7 @@ class Calm:
         due = [key for key, when in self._due.items() if when <= now]
         for key in due:
             del self._due[key]
+        self._put_off.difference_update(due)
         if not any(when <= now + LONGEST_FOLD for when in self._due.values()):
             self._since = None
         return due
@@ -103,6 +106,7 @@ class Calm:
         """These are no longer declared."""
         for key in keys:
             self._due.pop(key, None)
+            self._put_off.discard(key)
             self._contests.pop(key, None)
             self._noises.pop(key, None)
 
@@ -164,7 +168,9 @@ class Calm:
         return not self._is_over(contest, now)
 
     def unlooked(self, now: float) -> dict[str, float]:
-        """Contested resources that something happened to since the last look, with the seconds until the next one."""
-        return {
-            key: when - now for key in self._contests if (when := self._due.get(key)) and self.is_contested(key, now)
-        }
+        """What something happened to since the last look that waits for the next one, with the seconds until then.
+
+        That is what is contested, and what was put off.
+        """
+        waiting = self._put_off | {key for key in self._contests if self.is_contested(key, now)}
+        return {key: when - now for key in waiting if (when := self._due.get(key))}

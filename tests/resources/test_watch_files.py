@@ -255,7 +255,25 @@ def test_a_user_who_applies_is_waited_for(start: Callable[..., Residence]) -> No
         for _ in range(10):
             place.turn()
         assert (place.host / "a").read_text() == "x"
+        assert place.status()["summary"] == {"unknown": 1}, "nobody looked at what is there now"
     place.until(lambda: (place.host / "a").read_text() == "a")
+    assert place.status()["converged"]
+
+
+def test_what_cannot_be_looked_after_is_not_called_right(start: Callable[..., Residence]) -> None:
+    place = start('[file."HOST/a"]\ncontent = "a"\n[file."HOST/b"]\ncontent = "b"\n')
+    with (
+        mock.patch("agent.watch.rounds.TROUBLE_PAUSE", 0.3),
+        mock.patch.object(place.agent._resident, "repair", side_effect=ResourceError("no space left")),
+    ):
+        (place.host / "a").write_text("x")
+        place.until(lambda: place.agent.state.trouble is not None)
+        found = place.status()
+        assert found["trouble"] == "no space left" and not found["converged"]
+        assert found["summary"] == {"unknown": 1, "in-desired-state": 1}
+        assert "it is looked at in" in found["resources"][0]["note"]
+    place.until(lambda: (place.host / "a").read_text() == "a")
+    assert place.status()["converged"]
 
 
 def test_what_failed_is_tried_again(start: Callable[..., Residence]) -> None:
