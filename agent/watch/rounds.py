@@ -150,7 +150,7 @@ class Rounds:
         for id in self._state.no_longer_blocked():
             self._calm.hasten(id, now)
         counts = ", ".join(f"{count} {outcome.replace('-', ' ')}" for outcome, count in self._state.summary.items())
-        tell(f"STATUS={counts}; {self._state.repairs} repairs")
+        tell(f"STATUS={counts}; repairs: {self._state.repairs}")
 
     def _settle_step(self, step: Step, now: float, *, in_vain: bool) -> None:
         if step.outcome in (FAILED, BLOCKED):
