@@ -247,7 +247,7 @@ class Agent:
         self.arm()
         changed.ids |= self._events.catalogs.changed() & self._ids
         self._calm.drop(changed.removed)
-        self._teller.info(f"the site changed: resources to look at: {len(changed.ids)}, removed: {len(changed.removed)}")
+        self._teller.info(f"the site changed: to look at: {len(changed.ids)}, removed: {len(changed.removed)}")
         self._rounds.some(sorted(changed.ids), undo_removed=bool(changed.removed))
 
     def _look_blindly(self, now: float) -> None:
