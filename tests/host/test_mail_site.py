@@ -393,7 +393,7 @@ def test_after_a_reboot_the_resident_agent_keeps_it_so(resident: Installed, ann:
     assert not re.search("fail|error|traceback", said, re.IGNORECASE), said
     shown = resident.out("systemctl", "status", "--no-pager", "state-agent")
     assert "Active: active (running)" in shown
-    assert re.search(r'Status: ".*\b\d+ in desired state; \d+ repair', shown), shown
+    assert re.search(r'Status: ".*\b\d+ in desired state; repairs: \d+"', shown), shown
 
 
 def test_without_the_mount_nothing_starts_and_nothing_is_written(mail: Installed) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -95,7 +96,7 @@ DAMAGES = {
         ],
     ),
     "a link": ("ln -sfn /nowhere /etc/kept/link", ["link:/etc/kept/link"]),
-    "undeclared": ("mkdir /etc/kept/pure/x; touch /etc/kept/pure/x/y", ["directory:/etc/kept/pure"]),
+    "undeclared": ("mkdir /root/x; touch /root/x/y; mv /root/x /etc/kept/pure/", ["directory:/etc/kept/pure"]),
     "what a service listens to": ("rm /etc/kept/listened", ["file:/etc/kept/listened", "service:kept"]),
     "a service is stopped": ("systemctl stop kept", ["service:kept"]),
     "a service is killed": ("systemctl kill -s KILL kept", ["service:kept"]),
@@ -129,8 +130,10 @@ def status(host: Installed) -> dict[str, Any]:
 
 def quiet(host: Installed) -> dict[str, Any]:
     """Wait until the agent has nothing to do any more."""
+    deadline = time.monotonic() + 60
     before = status(host)
-    while (after := status(host))["rounds"] != before["rounds"]:
+    while (after := status(host))["rounds"] != before["rounds"] or after["summary"].get("unknown"):
+        assert time.monotonic() < deadline, after["summary"]
         before = after
     return after
 

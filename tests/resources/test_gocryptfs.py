@@ -90,6 +90,13 @@ def daemon(path: str) -> int:
     return only
 
 
+def stop(pid: int) -> None:
+    """Stop a process, and come back once all its threads stand still: until then they answer."""
+    os.kill(pid, signal.SIGSTOP)
+    while not all("State:\tT" in task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/status")):
+        time.sleep(0.01)
+
+
 def kill_daemon(path: str) -> None:
     pid = daemon(path)
     pidfd = os.pidfd_open(pid)
@@ -186,10 +193,8 @@ class TestMounting:
         converge(declared)
         pid = daemon(declared.name)
         monkeypatch.setattr(mounts, "ANSWER_LIMIT", 0.5)
-        os.kill(pid, signal.SIGSTOP)
+        stop(pid)
         try:
-            while not all("State:\tT" in task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/status")):
-                time.sleep(0.01)
             with pytest.raises(ResourceError, match=r"did not answer within 0\.5 s"):
                 declared.read(host)
         finally:
@@ -204,7 +209,7 @@ class TestMounting:
         monkeypatch.setattr(mounts, "ANSWER_LIMIT", 0.5)
         lets_go = threading.Timer(30, os.kill, (pid, signal.SIGCONT))  # or who looks would wait for ever
         lets_go.start()
-        os.kill(pid, signal.SIGSTOP)
+        stop(pid)
         try:
             host.forget()
             letters = Directory(name=f"{declared.name}/letters")
