@@ -357,6 +357,22 @@ class TestSite:
         place.until(lambda: (place.host / "included").exists())
         assert not any("secret" in text for text in place.said)
 
+    def test_where_links_lead_is_watched_too(self, tmp_path: Path, start: Callable[..., Residence]) -> None:
+        (tmp_path / "kept/more.d").mkdir(parents=True)
+        (tmp_path / "kept/key").write_text("secret one")
+        (tmp_path / "kept/site.toml").touch()
+        for name in ("site.toml", "more.d", "key"):
+            (tmp_path / name).symlink_to(tmp_path / "kept" / name)
+        site = '[site]\ninclude = ["more.d/*.toml"]\n[secrets.key]\nfile = "key"\n'
+        place = start(site + '[file."HOST/k"]\ncontent = "{{ secrets.key }}"\n')
+        (tmp_path / "kept/key").write_text("secret two")
+        place.until(lambda: (place.host / "k").read_text() == "secret two")
+        (tmp_path / "kept/more.d/x.toml").write_text(f'[file."{place.host}/included"]\ncontent = "i"\n')
+        place.until(lambda: (place.host / "included").exists())
+        with (tmp_path / "kept/site.toml").open("a") as file:
+            file.write(f'[file."{place.host}/b"]\ncontent = "b"\n')
+        place.until(lambda: (place.host / "b").exists())
+
     def test_what_is_no_longer_declared_is_undone_where_that_was_declared(
         self, start: Callable[..., Residence]
     ) -> None:
