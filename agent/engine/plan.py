@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from typing import Any
 
@@ -237,4 +237,12 @@ def block_all(steps: Sequence[Step]) -> None:
     failed: set[str] = set()
     for step in steps:
         if block(step, failed) or step.outcome == FAILED:
+            failed.add(step.id)
+
+
+def block_by(steps: Sequence[Step], failed: Set[str]) -> None:
+    """Block what needs, directly or not, something that failed before and is not looked at now."""
+    failed = set(failed)
+    for step in steps:
+        if block(step, failed):
             failed.add(step.id)

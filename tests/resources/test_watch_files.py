@@ -11,6 +11,7 @@ from unittest import mock
 import pytest
 from residence import Residence, counting
 
+from agent.engine import Engine
 from agent.errors import ResourceError
 from agent.host.inotify import IN_Q_OVERFLOW, FolderEvent, Inotify
 from agent.host.lock import exclusive
@@ -300,6 +301,33 @@ def test_the_same_failure_again_and_again_is_one_run(start: Callable[..., Reside
     rounds = place.rounds
     place.until(lambda: place.rounds >= rounds + 2)
     assert place.runs() == 1
+
+
+def test_what_needs_something_that_failed_waits_for_it(start: Callable[..., Residence]) -> None:
+    site = '[file."HOST/a"]\ncontent = "a"\nvalidate = ["test", "-e", "HOST/go"]\n'
+    site += '[file."HOST/b"]\ncontent = "b"\nrequires = ["file:HOST/a"]\n'
+    place = start(site + '[file."HOST/c"]\ncontent = "c"\nrequires = ["file:HOST/b"]\n')
+    outcomes = {"failed": 1, "blocked": 2}
+    assert place.agent.state.summary == outcomes
+    rounds = place.rounds
+    for name in "bc":
+        (place.host / name).write_text("of somebody else")
+    place.until(lambda: place.rounds >= rounds + 4)  # those that try again what failed or was blocked, each by itself
+    assert place.agent.state.summary == outcomes
+    assert (place.host / "b").read_text() == (place.host / "c").read_text() == "of somebody else"
+    (place.host / "go").touch()
+    place.until(lambda: place.agent.state.summary == {"in-desired-state": 3})
+    assert (place.host / "b").read_text() == "b"
+
+
+def test_a_refresh_that_somebody_left_over_is_made(start: Callable[..., Residence]) -> None:
+    listener = '[command.told]\nrun = ["touch", "HOST/told"]\nrefresh_on = ["file:HOST/a"]\n'
+    place = start('[file."HOST/a"]\ncontent = "a"\n' + listener)
+    (place.host / "told").unlink()
+    (place.host / "a").write_text("damaged")
+    assert Engine(place._load()[0], place.places).apply([f"file:{place.host}/a"]).exit_status == 0
+    assert not (place.host / "told").exists()
+    place.until((place.host / "told").exists)
 
 
 class TestSite:
