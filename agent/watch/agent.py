@@ -242,6 +242,7 @@ class Agent:
             return
         self._problem = ""
         if changed is None:
+            self._events.watch(self._site.desired.entries, self._site.own())  # a link may have taken a file's place
             return
         self._resident.use(self._site.desired)
         self.arm()

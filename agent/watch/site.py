@@ -65,6 +65,7 @@ class Site:
         self.problem = None
         stamps = self._secret_stamps(desired)
         if desired.fingerprint == self.desired.fingerprint and desired.fingerprint and stamps == self._stamps:
+            self._origin = origin
             return None
         changed = _compared(self.desired, desired)
         for id, names in desired.users.items():

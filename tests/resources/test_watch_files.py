@@ -401,6 +401,17 @@ class TestSite:
             file.write(f'[file."{place.host}/b"]\ncontent = "b"\n')
         place.until(lambda: (place.host / "b").exists())
 
+    def test_a_link_in_place_of_the_site_file_is_followed(
+        self, tmp_path: Path, start: Callable[..., Residence]
+    ) -> None:
+        site, kept = tmp_path / "site.toml", tmp_path / "kept.toml"
+        place = start('[file."HOST/a"]\ncontent = "a"\n')
+        site.rename(kept)
+        site.symlink_to(kept)
+        place.settle()
+        kept.write_text(kept.read_text() + f'[file."{place.host}/b"]\ncontent = "b"\n')
+        place.until(lambda: (place.host / "b").exists())
+
     def test_what_is_no_longer_declared_is_undone_where_that_was_declared(
         self, start: Callable[..., Residence]
     ) -> None:
