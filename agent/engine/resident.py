@@ -16,7 +16,6 @@ from agent.declaration.desired import Desired
 from agent.engine import Engine, Places
 from agent.engine.apply import Applier
 from agent.engine.context import Context, Watcher, listeners_of
-from agent.engine.plan import block_by
 from agent.engine.removal import Removals
 from agent.engine.result import Report
 from agent.engine.step import BLOCKED, DONE, FAILED, IN_DESIRED_STATE, PLANNED, Step
@@ -137,10 +136,9 @@ class Resident(Engine):
         if removals is not None:
             self._begin(context, report)
             report.steps += removals.undo_in_the_way(context)
-        steps = context.planner.plan(entries, self._watcher.begins, context.stopped)
+        self._unmet -= {entry.id for entry in entries}
+        steps = context.planner.plan(entries, self._watcher.begins, context.stopped, self._unmet)
         report.steps += steps
-        self._unmet -= context.planner.steps.keys()
-        block_by(steps, self._unmet)
         held = context.journal.rolling.held()
         due = [step for step in steps if not _only_told(step) and not _is_held(context, step, held)]
         if any(step.outcome in PLANNED and not step.outside for step in due):
@@ -193,6 +191,10 @@ class Resident(Engine):
                 needed = self._desired.entries[place].requires
                 places.update(self.places_in_order[id] for id in bare if id in needed)
         return [self._desired.entries[place] for place in sorted(places)]
+
+    def _is_right(self, host: Host, id: str) -> bool:
+        mount = self._seen_at(host, id)
+        return mount is not None and mount == self._mounted.get(id)
 
     def _seen_at(self, host: Host, id: str) -> Mount | None:
         return host.mounts.at(real(self._mounts[id]))
