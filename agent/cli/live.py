@@ -20,7 +20,8 @@ def told_live(common: Common) -> int | None:
         return None
     document, rows = live
     _print(document, rows, common)
-    return 1 if document["trouble"] else _exit_status(document["summary"])
+    found = 1 if document["trouble"] else _exit_status(document["summary"])
+    return 3 if document.get("site_error") and found != 1 else found
 
 
 def _from_resident(common: Common) -> tuple[dict[str, Any], bytes] | None:
@@ -59,4 +60,6 @@ def _print(document: Mapping[str, Any], rows: bytes, common: Common) -> None:
         if document["trouble"]:
             print(f"nothing can be looked after just now: {visible(document['trouble'])}")
         counts = ", ".join(f"{count} {outcome.replace('-', ' ')}" for outcome, count in document["summary"].items())
-        print(f"{counts}; all looked at {moment(document['last_full_check'])}, and watched since")
+        print(
+            f"{counts or 'nothing is declared'}; all looked at {moment(document['last_full_check'])}, and watched since"
+        )

@@ -22,7 +22,8 @@ def status(targets: tuple[str, ...], common: Common) -> int:
 
     The resident agent answers where one runs (`agent watch`), else everything is looked at now.
 
-    Exit status 0 if all is in desired state, 2 if something differs, 1 if something fails.
+    Exit status 0 if all is in desired state, 2 if something differs, 1 if something fails; else 3 if the declarations
+    are wrong, though the resident agent goes on with what they said before.
     """
     if not targets and not common.debug and (found := told_live(common)) is not None:
         return found

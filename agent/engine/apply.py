@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
 from agent.engine.context import Context
@@ -26,14 +26,15 @@ from agent.resource import Change, Checking, Groupable, Refreshable
 
 
 class Applier:
-    """One apply of a plan. What failed but can be used (`Degraded`) blocks nothing."""
+    """One apply of a plan. What failed but can be used (`Degraded`) blocks nothing; `failed` did so before."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, failed: Collection[str] = ()) -> None:
         self._context = context
         self._host = context.host
         self._journal = context.journal
         self._planner = context.planner
-        self._failed: set[str] = set()
+        self.failed = set(failed)
+        """What failed, or was not done because of that."""
         self._degraded: dict[str, bool] = {}
 
     def apply(self, steps: Sequence[Step]) -> None:
@@ -42,7 +43,7 @@ class Applier:
             if self._context.stopped():
                 self._skip(batch)
                 continue
-            ready = [step for step in batch if not block(step, self._failed)]
+            ready = [step for step in batch if not block(step, self.failed)]
             if len(ready) > 1:
                 self._together(ready)
             for step in ready:
@@ -64,7 +65,7 @@ class Applier:
         elif step.id in self._degraded:
             self._context.touched.update([step.id] * self._degraded[step.id])
         elif step.outcome in (FAILED, BLOCKED):
-            self._failed.add(step.id)
+            self.failed.add(step.id)
         self._context.watcher.ended(step)
 
     # One resource

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from typing import Any
 
@@ -71,8 +71,10 @@ class Planner:
         entries: Sequence[Entry],
         begins: Callable[[Step], None] = lambda _step: None,
         stopped: Callable[[], bool] = lambda: False,
+        failed: Set[str] = frozenset(),
     ) -> list[Step]:
-        """A step for each entry, in their order."""
+        """A step for each entry, in their order; what needs something of `failed` is not looked at."""
+        failed = set(failed)
         with imported_ahead(dict.fromkeys(name for entry in entries for name in entry.resource.reads_with)):
             problems = self._prefetch(entries)
             for entry in entries:
@@ -80,6 +82,9 @@ class Planner:
                 self.steps[entry.id] = step
                 if stopped():
                     step.outcome, step.note = SKIPPED, INTERRUPTED
+                    continue
+                if block(step, failed):
+                    failed.add(step.id)
                     continue
                 begins(step)
                 self.look(step, problems.get(entry.resource.kind))

@@ -23,7 +23,7 @@ from agent.errors import ResourceError
 from agent.graph import Entry
 from agent.host import Host
 from agent.host.lock import RESIDENT, exclusive
-from agent.host.mounts import real
+from agent.host.mounts import Mount, real
 from agent.journal import Journal
 from agent.resource import Checking
 
@@ -42,6 +42,10 @@ class Resident(Engine):
         self._journal_is: tuple[int, int] | None = None
         self._kept_host: Host | None = None
         self._failed: dict[str, str | None] = {}
+        self._unmet: set[str] = set()
+        self._mounted: dict[str, Mount | None] = {}
+        self.left_owed: set[str] = set()
+        """What listens to something that another run changed and did not refresh, but for what fails."""
         self.run: int | None = None
         """The number of the run that is under way, or was last."""
         self.use(desired)
@@ -58,6 +62,8 @@ class Resident(Engine):
                 for needed in entry.requires:
                     self._checks.setdefault(needed, []).append(entry.id)
         self._mounts = {entry.id: folder for entry in desired.entries if (folder := entry.resource.hides(None))}
+        self._mounted = {id: mount for id, mount in self._mounted.items() if id in self._mounts}
+        self._unmet &= self.places_in_order.keys()
 
     def close(self) -> None:
         """Leave the journal."""
@@ -102,6 +108,11 @@ class Resident(Engine):
             if self._is_known(report) and report.run is not None:
                 journal.forget_run(report.run)
                 report.run = None
+            self.left_owed = journal.owed().keys() & self.places_in_order.keys() - context.planner.steps.keys()
+            self.left_owed -= self._failed.keys()
+        for step in report.steps:
+            if step.id in self._mounts and (step.outcome == IN_DESIRED_STATE or step.outcome in DONE):
+                self._mounted[step.id] = self._seen_at(context.host, step.id)
         report.notes += context.host.notes
         report.duration = time.perf_counter() - started
         return report
@@ -125,7 +136,8 @@ class Resident(Engine):
         if removals is not None:
             self._begin(context, report)
             report.steps += removals.undo_in_the_way(context)
-        steps = context.planner.plan(entries, self._watcher.begins, context.stopped)
+        self._unmet -= {entry.id for entry in entries}
+        steps = context.planner.plan(entries, self._watcher.begins, context.stopped, self._unmet)
         report.steps += steps
         held = context.journal.rolling.held()
         due = [step for step in steps if not _only_told(step) and not _is_held(context, step, held)]
@@ -133,14 +145,16 @@ class Resident(Engine):
             self._begin(context, report)
         if report.run is None:
             for step in due:
-                if step.outcome == FAILED:
+                if step.outcome in (FAILED, BLOCKED):
+                    self._unmet.add(step.id)
                     self._watcher.ended(step)
             return
-        applier = Applier(context)
+        applier = Applier(context, self._unmet)
         applier.apply(due)
         while more := self._followers(context):
             applier.apply(more)
             report.steps += more
+        self._unmet = applier.failed
         if removals is not None and not self._stop:
             report.steps += removals.undo_rest(context)
             report.notes += removals.tell()
@@ -164,14 +178,26 @@ class Resident(Engine):
         return steps
 
     def _entries(self, host: Host, ids: Collection[str]) -> list[Entry]:
-        """These in order, with the mounts that they lie on where those are not mounted: nothing goes beneath them."""
+        """These in order, with the mounts that they lie on where those are not as they were found right.
+
+        So nothing goes beneath a mount, or onto another one that lies over it.
+        """
         places = {self.places_in_order[id] for id in ids if id in self.places_in_order}
         if self._mounts and len(places) < len(self._desired.entries):
-            bare = [id for id, folder in self._mounts.items() if host.mounts.at(real(folder)) is None]
+            bare = [
+                id for id in self._mounts if (now := self._seen_at(host, id)) is None or now != self._mounted.get(id)
+            ]
             for place in tuple(places):
                 needed = self._desired.entries[place].requires
                 places.update(self.places_in_order[id] for id in bare if id in needed)
         return [self._desired.entries[place] for place in sorted(places)]
+
+    def _is_right(self, host: Host, id: str) -> bool:
+        mount = self._seen_at(host, id)
+        return mount is not None and mount == self._mounted.get(id)
+
+    def _seen_at(self, host: Host, id: str) -> Mount | None:
+        return host.mounts.at(real(self._mounts[id]))
 
     def _fresh_host(self, journal: Journal) -> Host:
         """The host as nobody has looked at it yet; what is expensive to make, such as connections, is kept."""

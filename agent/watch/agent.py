@@ -242,6 +242,7 @@ class Agent:
             return
         self._problem = ""
         if changed is None:
+            self._events.watch(self._site.desired.entries, self._site.own())  # a link may have taken a file's place
             return
         self._resident.use(self._site.desired)
         self.arm()
@@ -270,4 +271,7 @@ class Agent:
         if self._site.problem is not None:
             notes.append(f"the site is wrong, and its last good state is in force: {self._site.problem}")
         everything = bool(question.get("everything"))
-        return self.state.document(str(self._site.desired.site), notes), self.state.rows(everything=everything)
+        document = self.state.document(str(self._site.desired.site), notes)
+        if self._site.problem is not None:
+            document |= {"converged": False, "site_error": str(self._site.problem)}
+        return document, self.state.rows(everything=everything)

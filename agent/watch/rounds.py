@@ -149,6 +149,7 @@ class Rounds:
         self._state.looked(report, time.time(), everything=everything)
         for id in self._state.no_longer_blocked():
             self._calm.hasten(id, now)
+        self._calm.touch(self._resident.left_owed, now)
         counts = ", ".join(f"{count} {outcome.replace('-', ' ')}" for outcome, count in self._state.summary.items())
         tell(f"STATUS={counts}; repairs: {self._state.repairs}")
 

@@ -48,7 +48,7 @@ class Site:
             yield from _sources(self.problem.files, self.problem.listings)
         for source in self.desired.sources.values():
             if source.file:
-                yield At(os.path.abspath(source.file))
+                yield from map(At, _places(source.file))
 
     def is_stale(self) -> bool:
         """Whether anything of it was written since it was last read, as may happen before it is watched."""
@@ -65,6 +65,7 @@ class Site:
         self.problem = None
         stamps = self._secret_stamps(desired)
         if desired.fingerprint == self.desired.fingerprint and desired.fingerprint and stamps == self._stamps:
+            self._origin = origin
             return None
         changed = _compared(self.desired, desired)
         for id, names in desired.users.items():
@@ -88,9 +89,15 @@ def wait_until_changed(error: DeclarationError, since: float, events: Events, pu
 
 
 def _sources(files: Iterable[str], listings: Iterable[tuple[str, str]]) -> Iterator[At | Below]:
-    yield from (At(os.path.abspath(path)) for path in files)
+    """Each under its name, and where links lead: what is there may be written to without them."""
+    for path in files:
+        yield from map(At, _places(path))
     for folder, pattern in dict.fromkeys(map(tuple, listings)):
-        yield _of_listing(folder, pattern)
+        yield from _of_listing(folder, pattern)
+
+
+def _places(path: str) -> Iterable[str]:
+    return dict.fromkeys((os.path.abspath(path), os.path.realpath(path)))
 
 
 def _compared(old: Desired, new: Desired) -> Changed:
@@ -103,15 +110,17 @@ def _same(old: Entry | None, new: Entry) -> bool:
     return old is not None and old.resource == new.resource and old.requires == new.requires
 
 
-def _of_listing(folder: str, pattern: str) -> At | Below:
+def _of_listing(folder: str, pattern: str) -> Iterator[At | Below]:
     """Where the files show that a glob may find."""
     path = os.path.join(folder, pattern)
     if not is_glob(pattern):
-        return At(os.path.abspath(path))
+        yield from map(At, _places(path))
+        return
     fixed = path
     while is_glob(fixed):
         fixed = os.path.dirname(fixed)
-    return Below(os.path.abspath(fixed), deep=os.path.dirname(path) != fixed)
+    for place in _places(fixed):
+        yield Below(place, deep=os.path.dirname(path) != fixed)
 
 
 def _stamp(path: str) -> _Stamp:

@@ -114,6 +114,7 @@ class State:
             "summary": self.summary,
             "notes": [*notes, *self.notes],
             "trouble": self.trouble,
+            "site_error": None,
             "last_full_check": self._all_checked,
             "rounds": self.rounds,
         }

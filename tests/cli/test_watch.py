@@ -84,8 +84,11 @@ def test_a_site_that_is_gone_is_told_by_who_goes_on_with_it(watched: tuple[SiteF
     wait_for(lambda: "site.toml: cannot be read" in site.run(*words).out, "what is wrong with the site")
     (site.host / "a").write_text("x")
     wait_for(lambda: (site.host / "a").read_text() == "a\n", "the agent at work")
+    told = site.run(*words, "--json")
+    assert told.code == 3 and not told.json["converged"] and "cannot be read" in told.json["site_error"]
     (site.path / "away.toml").rename(there)
     wait_for(lambda: "the site is wrong" not in site.run(*words).out, "the end of that")
+    assert site.run(*words).code == 0
 
 
 def test_sighup_reads_again(watched: tuple[SiteFolder, int]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from residence import Residence
 
 from agent.declaration.schema import validated
 from agent.engine.plan import Past, Planner, block_all
@@ -620,3 +621,26 @@ def test_users_at_the_same_time_keep_their_own_rights(declared: Gocryptfs, conve
         words = ["/usr/bin/python3", "-I", "-c", USER_AT_WORK, folder, str(user)]
         users.append(subprocess.Popen(words, stderr=subprocess.PIPE, text=True))
     assert [user.communicate()[1] for user in users] == ["", "", ""]
+
+
+def test_nothing_goes_onto_what_somebody_mounted_over_it(folder: Path) -> None:
+    """Neither at once nor when it is tried again; the resident agent looks at files by themselves."""
+    (folder / "site.toml").write_text(
+        f'[secrets.store]\ngenerate = 32\nfile = "{folder}/key"\n[gocryptfs."{folder}/plain"]\n'
+        f'cipher = "{folder}/cipher"\npassphrase = "{{{{ secrets.store }}}}"\noptions = ["{FAST}"]\n'
+        f'[file."{folder}/plain/inside"]\ncontent = "private"\n'
+    )
+    place = Residence(folder)
+    try:
+        place.settle()
+        assert place.agent.state.summary == {"in-desired-state": 2}
+        subprocess.run(["mount", "-t", "tmpfs", "none", f"{folder}/plain"], check=True)
+        place.until(lambda: "failed" in place.agent.state.summary)
+        place.settle()
+        (folder / "plain/other").touch()
+        place.settle()
+        assert os.listdir(folder / "plain") == ["other"]
+        subprocess.run(["umount", f"{folder}/plain"], check=True)
+        place.until(lambda: place.agent.state.summary == {"in-desired-state": 2})
+    finally:
+        place.agent.close()

@@ -11,6 +11,7 @@ from unittest import mock
 import pytest
 from residence import Residence, counting
 
+from agent.engine import Engine
 from agent.errors import ResourceError
 from agent.host.inotify import IN_Q_OVERFLOW, FolderEvent, Inotify
 from agent.host.lock import exclusive
@@ -302,6 +303,33 @@ def test_the_same_failure_again_and_again_is_one_run(start: Callable[..., Reside
     assert place.runs() == 1
 
 
+def test_what_needs_something_that_failed_waits_for_it(start: Callable[..., Residence]) -> None:
+    site = '[file."HOST/a"]\ncontent = "a"\nvalidate = ["test", "-e", "HOST/go"]\n'
+    site += '[file."HOST/b"]\ncontent = "b"\nrequires = ["file:HOST/a"]\n'
+    place = start(site + '[file."HOST/c"]\ncontent = "c"\nrequires = ["file:HOST/b"]\n')
+    outcomes = {"failed": 1, "blocked": 2}
+    assert place.agent.state.summary == outcomes
+    rounds = place.rounds
+    for name in "bc":
+        (place.host / name).write_text("of somebody else")
+    place.until(lambda: place.rounds >= rounds + 4)  # those that try again what failed or was blocked, each by itself
+    assert place.agent.state.summary == outcomes
+    assert (place.host / "b").read_text() == (place.host / "c").read_text() == "of somebody else"
+    (place.host / "go").touch()
+    place.until(lambda: place.agent.state.summary == {"in-desired-state": 3})
+    assert (place.host / "b").read_text() == "b"
+
+
+def test_a_refresh_that_somebody_left_over_is_made(start: Callable[..., Residence]) -> None:
+    listener = '[command.told]\nrun = ["touch", "HOST/told"]\nrefresh_on = ["file:HOST/a"]\n'
+    place = start('[file."HOST/a"]\ncontent = "a"\n' + listener)
+    (place.host / "told").unlink()
+    (place.host / "a").write_text("damaged")
+    assert Engine(place._load()[0], place.places).apply([f"file:{place.host}/a"]).exit_status == 0
+    assert not (place.host / "told").exists()
+    place.until((place.host / "told").exists)
+
+
 class TestSite:
     """A change of the declarations."""
 
@@ -356,6 +384,33 @@ class TestSite:
         (tmp_path / "more.d/x.toml").write_text(f'[file."{place.host}/included"]\ncontent = "i"\n')
         place.until(lambda: (place.host / "included").exists())
         assert not any("secret" in text for text in place.said)
+
+    def test_where_links_lead_is_watched_too(self, tmp_path: Path, start: Callable[..., Residence]) -> None:
+        (tmp_path / "kept/more.d").mkdir(parents=True)
+        (tmp_path / "kept/key").write_text("secret one")
+        (tmp_path / "kept/site.toml").touch()
+        for name in ("site.toml", "more.d", "key"):
+            (tmp_path / name).symlink_to(tmp_path / "kept" / name)
+        site = '[site]\ninclude = ["more.d/*.toml"]\n[secrets.key]\nfile = "key"\n'
+        place = start(site + '[file."HOST/k"]\ncontent = "{{ secrets.key }}"\n')
+        (tmp_path / "kept/key").write_text("secret two")
+        place.until(lambda: (place.host / "k").read_text() == "secret two")
+        (tmp_path / "kept/more.d/x.toml").write_text(f'[file."{place.host}/included"]\ncontent = "i"\n')
+        place.until(lambda: (place.host / "included").exists())
+        with (tmp_path / "kept/site.toml").open("a") as file:
+            file.write(f'[file."{place.host}/b"]\ncontent = "b"\n')
+        place.until(lambda: (place.host / "b").exists())
+
+    def test_a_link_in_place_of_the_site_file_is_followed(
+        self, tmp_path: Path, start: Callable[..., Residence]
+    ) -> None:
+        site, kept = tmp_path / "site.toml", tmp_path / "kept.toml"
+        place = start('[file."HOST/a"]\ncontent = "a"\n')
+        site.rename(kept)
+        site.symlink_to(kept)
+        place.settle()
+        kept.write_text(kept.read_text() + f'[file."{place.host}/b"]\ncontent = "b"\n')
+        place.until(lambda: (place.host / "b").exists())
 
     def test_what_is_no_longer_declared_is_undone_where_that_was_declared(
         self, start: Callable[..., Residence]
