@@ -184,9 +184,7 @@ class Resident(Engine):
         """
         places = {self.places_in_order[id] for id in ids if id in self.places_in_order}
         if self._mounts and len(places) < len(self._desired.entries):
-            bare = [
-                id for id in self._mounts if (now := self._seen_at(host, id)) is None or now != self._mounted.get(id)
-            ]
+            bare = [id for id in self._mounts if not self._is_right(host, id)]
             for place in tuple(places):
                 needed = self._desired.entries[place].requires
                 places.update(self.places_in_order[id] for id in bare if id in needed)
