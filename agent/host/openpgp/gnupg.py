@@ -11,8 +11,10 @@ import pwd
 import shutil
 import tempfile
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
+from pathlib import Path
+from types import MappingProxyType
 
 from agent.errors import Missing, ResourceError
 from agent.host.openpgp.blocks import Block
@@ -54,10 +56,9 @@ def _listing(home: str) -> dict[str, Key]:
             return _keys(home, _name(uid))
         # What is not the owner's, only root can read. But gpg is never root in a home that somebody else writes to: its
         # common.conf says what it starts (`keyboxd-program`).
-        with _of_nobody() as (copy, nobody):
-            for name in (*RINGS[:2], _TRUSTDB):
-                _copy(folder, name, os.path.join(copy, name), nobody)
-            return _keys(copy, nobody)
+        held = {name: _content(folder, name) for name in (*RINGS[:2], _TRUSTDB)}
+    with _of_nobody(held) as (copy, nobody):
+        return _keys(copy, nobody)
 
 
 def _keys(home: str, user: str | None) -> dict[str, Key]:
@@ -70,16 +71,12 @@ def _keys(home: str, user: str | None) -> dict[str, Key]:
     return parsed(result.stdout)
 
 
-def _copy(folder: int, name: str, path: str, owner: str | None) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        source = os.open(name, READ, dir_fd=folder)
-        with open(source, "rb") as old:
-            if not is_plain(os.fstat(source)):
-                raise ResourceError(f"{name} is not a plain file")
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as new:
-                shutil.copyfileobj(old, new)
-                if owner is not None:
-                    os.fchown(new.fileno(), pwd.getpwnam(owner).pw_uid, -1)
+def _content(folder: int, name: str) -> bytes | None:
+    """The content of a file in an open home, None where there is none; of a link or the like nothing is read."""
+    with contextlib.suppress(FileNotFoundError), open(os.open(name, READ, dir_fd=folder), "rb") as file:
+        if is_plain(os.fstat(file.fileno())):
+            return file.read()
+    return None
 
 
 def listed(home: str) -> dict[str, Key]:
@@ -156,13 +153,17 @@ def _show(data: bytes) -> dict[str, Key]:
 
 
 @contextlib.contextmanager
-def _of_nobody() -> Iterator[tuple[str, str | None]]:
-    """An empty home, and whose it is: whoever made the keys in it, it need not be root who takes them apart."""
+def _of_nobody(files: Mapping[str, bytes | None] = MappingProxyType({})) -> Iterator[tuple[str, str | None]]:
+    """A home with these files for a moment, and whose it is: it need not be root who takes keys of others apart."""
     with tempfile.TemporaryDirectory(prefix="state-agent-") as home:
+        paths = {os.path.join(home, name): content for name, content in files.items() if content is not None}
+        for path, content in paths.items():
+            Path(path).write_bytes(content)
         nobody = None
         with contextlib.suppress(KeyError):
             if os.geteuid() == 0:
-                os.chown(home, pwd.getpwnam("nobody").pw_uid, -1)
+                for path in (*paths, home):  # the home last: from then on others can rename what is in it
+                    os.chown(path, pwd.getpwnam("nobody").pw_uid, -1)
                 nobody = "nobody"
         yield home, nobody
 
