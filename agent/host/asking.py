@@ -47,13 +47,14 @@ class Answering:
 
     def serve(self) -> None:
         """Answer whoever asks now. Nobody can hold the agent up for longer than it takes them to ask."""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             connection, _ = self._socket.accept()
             with connection:
                 connection.settimeout(_LIMIT / 10)
                 if _asker(connection) in (0, os.geteuid()):
                     question = json.loads(_line(connection))
-                    _send(connection, *self._answer(question))
+                    if isinstance(question, dict):
+                        _send(connection, *self._answer(question))
 
     def close(self) -> None:
         """Answer no more."""

@@ -83,6 +83,15 @@ def is_made(cipher: str) -> bool:
     return False
 
 
+def lost(cipher: str) -> ResourceError:
+    """The error for a cipher directory that was there and is not: a new one would hide that."""
+    return ResourceError(
+        f"{cipher} is gone, with all that was in it: it was made and mounted before",
+        detail="no new one is made in its place: that would be empty, and what is written to it would lie apart",
+        hint=f"is its disk mounted? Where it is lost for good, begin anew by hand: gocryptfs -init {cipher}",
+    )
+
+
 def listed(names: Sequence[str]) -> str:
     """The first of these names."""
     more = [f"{len(names) - _SHOWN} more"] * (len(names) > _SHOWN)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 from agent.errors import NotPermitted, ResourceError
 
@@ -61,3 +62,12 @@ def open_parent(path: str, links: Collection[str]) -> int:
             os.close(fd)
         fd = deeper
     return fd
+
+
+@contextmanager
+def closing(fd: int) -> Iterator[int]:
+    """The descriptor, closed afterwards."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)

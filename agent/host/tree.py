@@ -6,14 +6,14 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
 from agent.errors import ResourceError
-from agent.host.paths import DIRECTORY, open_parent, refused
+from agent.host.paths import DIRECTORY, closing, open_parent, refused
 
 _NO_FOLLOW = DIRECTORY | os.O_NOFOLLOW
 _DEEPEST = 100
@@ -50,7 +50,7 @@ class Purge:
         path = f"{self.root}/{name.removesuffix('/')}"
         try:
             folder = open_parent(path, self.links)
-            with _closing(folder), contextlib.suppress(FileNotFoundError):
+            with closing(folder), contextlib.suppress(FileNotFoundError):
                 if name.endswith("/"):
                     os.rmdir(os.path.basename(path), dir_fd=folder)
                 else:
@@ -61,8 +61,8 @@ class Purge:
     def _entries(self) -> list[str]:
         try:
             with (
-                _closing(open_parent(self.root, self.links)) as parent,
-                _closing(os.open(os.path.basename(self.root), _NO_FOLLOW, dir_fd=parent)) as fd,
+                closing(open_parent(self.root, self.links)) as parent,
+                closing(os.open(os.path.basename(self.root), _NO_FOLLOW, dir_fd=parent)) as fd,
             ):
                 return self._walk(fd, "")[0]
         except FileNotFoundError:
@@ -86,7 +86,7 @@ class Purge:
                 status = os.stat(entry, dir_fd=fd, follow_symlinks=False)
                 needed = f"{self.root}/{name}" in self._declared or status.st_dev != device
                 if stat.S_ISDIR(status.st_mode) and status.st_dev == device:
-                    with _closing(os.open(entry, _NO_FOLLOW, dir_fd=fd)) as deeper:
+                    with closing(os.open(entry, _NO_FOLLOW, dir_fd=fd)) as deeper:
                         below, inner = self._walk(deeper, name + "/")
                     needed = needed or inner
                     found += below if needed else [name + "/", *below]
@@ -116,14 +116,6 @@ class Purge:
         lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
         points = (re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), line.split()[4]) for line in lines)
         return frozenset(os.fsdecode(point) for point in points)
-
-
-@contextlib.contextmanager
-def _closing(fd: int) -> Iterator[int]:
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _printable(name: str) -> str:

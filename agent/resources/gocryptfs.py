@@ -28,7 +28,8 @@ _REMOUNT = ("mount", "cipher", "allow_other", "options")
 class Gocryptfs(Resource, Undoable):
     """A folder whose files lie encrypted in another one (`cipher`), mounted by gocryptfs.
 
-    The cipher directory is made when it is first needed, never over anything that is not empty, and never deleted.
+    The cipher directory is made when it is first needed, never over anything that is not empty, and never deleted; one
+    that was there before and is not any more, as its disk may be off, is an error, and no new one is made.
     Its master key, which opens it without the passphrase, is left once in a file that only root can read, to be taken
     away from this host. The mount point is made if need be, and is immutable beneath the mount (chattr(1)): while
     nothing is mounted, nobody can write into it in clear. A mount whose daemon died is put right; one that is in
@@ -153,6 +154,8 @@ class Gocryptfs(Resource, Undoable):
             )
         for path in (self.name, self.cipher) if not self.requires else ():
             host.files.require_parent(path)
+        if not made and (host.last_set(self.id) or {}).get("cipher") == self.cipher:
+            raise gocryptfs.lost(self.cipher)
         find_program("gocryptfs")
         return self._as_declared("unmounted") if made else None
 
@@ -232,6 +235,8 @@ class Gocryptfs(Resource, Undoable):
     def undo(self, host: Host, before: State | None) -> None:
         """Mount it as it was, or unmount it; the cipher directory stays."""
         if before is not None and before["mount"] == "mounted":
+            if not gocryptfs.is_made(before["cipher"]):
+                raise gocryptfs.lost(before["cipher"])
             self._mount(host, before["cipher"], before["options"], before["allow_other"])
             return
         self._take_down(host)

@@ -13,6 +13,7 @@ from agent.fields import AbsolutePath, AccountName, Doc, Duration, Parsed, secon
 from agent.host import Host
 from agent.host.names import user_id
 from agent.host.openpgp import gnupg
+from agent.host.openpgp.home import exposed, make_private
 from agent.host.openpgp.keys import Key, day
 from agent.host.openpgp.table import Wanted, complaint, key_table, resolved, unusable
 from agent.resource import Change, Prefetching, Resource, State, Undoable
@@ -114,10 +115,10 @@ class Keyring(Resource, Prefetching, Undoable):
             )
         if not host.is_root and not os.access(self.name, os.R_OK):
             raise NotPermitted(f"{self.name} can only be read by root or its owner", hint="run it with sudo")
-        exposed = gnupg.exposed(self.name, user_id(self.owner or entry["owner"]))
+        others_can = exposed(self.name, user_id(self.owner or entry["owner"]))
         present = host.gnupg.keys(self.name)
         self._warn(host, present)
-        state = {"mode": entry["mode"], "owner": entry["owner"], "exposed": exposed} | self._read_keys(present)
+        state = {"mode": entry["mode"], "owner": entry["owner"], "exposed": others_can} | self._read_keys(present)
         self._complain_of_what_is_left(host, state)
         return state
 
@@ -158,13 +159,13 @@ class Keyring(Resource, Prefetching, Undoable):
 
     def apply(self, host: Host, change: Change) -> None:
         if change.desired is None:
-            gnupg.remove_home(self.name, self._owner(host))
+            gnupg.remove_home(self.name, self._owner(host), self.links)
             return
         if change.actual is None:
             host.files.make_directory(self.name, _MODE, owner=self.owner, links=self.links)
         owner = self._owner(host)
         host.files.set_attributes(self.name, mode=_MODE, owner=owner, links=self.links)
-        gnupg.make_private(self.name, owner)
+        make_private(self.name, owner, self.links)
         differing = {each.attribute for each in change.attributes}
         try:
             declared = [each for each in resolved(self.keys) if not each.problem]
@@ -172,7 +173,7 @@ class Keyring(Resource, Prefetching, Undoable):
             self._trust(host, owner, [each for each in declared if f"trust {each.fingerprint}" in differing])
             self._remove_others(host, owner)
         finally:
-            gnupg.make_private(self.name, owner)
+            make_private(self.name, owner, self.links)
             host.forget()
         if wrong := unusable(resolved(self.keys), host.gnupg.keys(self.name)):
             raise complaint(wrong)
@@ -249,7 +250,7 @@ class Keyring(Resource, Prefetching, Undoable):
         present = host.gnupg.keys(self.name)
         if before is None:
             if not present:
-                gnupg.remove_home(self.name, owner)
+                gnupg.remove_home(self.name, owner, self.links)
         else:
             trust = {name.removeprefix("trust "): level for name, level in known.items() if name.startswith("trust ")}
             gnupg.set_trust(self.name, owner, {one: level for one, level in trust.items() if one in present})

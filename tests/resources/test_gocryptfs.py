@@ -315,6 +315,25 @@ class TestNothingIsLost:
             declared.read(host)
         assert "master key" in error.value.hint
 
+    @pytest.mark.parametrize("leave_empty", [True, False])
+    def test_one_that_was_there_is_never_made_anew(
+        self, declared: Gocryptfs, converge: Converge, host: Host, *, leave_empty: bool
+    ) -> None:
+        converge(declared)
+        subprocess.run(["umount", declared.name], check=True)
+        host.forget()
+        Path(str(declared.cipher)).rename(f"{declared.cipher}.elsewhere")  # as the disk that it lies on
+        if leave_empty:
+            Path(str(declared.cipher)).mkdir()
+        host.last_set = {declared.id: declared.desired(host)}.get
+        with pytest.raises(ResourceError, match="is gone") as error:
+            declared.read(host)
+        assert "disk" in error.value.hint
+        with pytest.raises(ResourceError, match="is gone"):
+            declared.undo(host, declared.desired(host))
+        assert not Path(str(declared.cipher), "gocryptfs.conf").exists()
+        assert mounts.Mounts().at(declared.name) is None
+
     def test_one_that_is_empty_is_used(self, declared: Gocryptfs, converge: Converge, folder: Path) -> None:
         (folder / "cipher").mkdir(mode=0o711)
         (folder / "cipher").chmod(0o711)

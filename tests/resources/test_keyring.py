@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
+import pwd
 import shutil
+import stat
 import subprocess
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from agent.declaration.schema import validated
 from agent.errors import Missing, ResourceError
 from agent.host import Host
 from agent.host.openpgp import gnupg
+from agent.host.openpgp import home as home_module
 from agent.host.openpgp.blocks import key_blocks
 from agent.resource import Change, Resource, differences
 from agent.resources.keyring import Keyring
@@ -440,6 +444,58 @@ class TestTheHome:
             assert not daemons(home)
         finally:
             shutil.rmtree(base)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root acts as somebody else")
+    @pytest.mark.parametrize("foreign", [True, False])
+    def test_gpg_is_never_root_in_the_home_of_somebody_else(
+        self, maker: Maker, ann: str, converge: Converge, host: Host, monkeypatch: pytest.MonkeyPatch, *, foreign: bool
+    ) -> None:
+        """Who can write to it says there what gpg starts: `keyboxd-program` in common.conf."""
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as base:  # the owner cannot come to the folders of pytest
+            os.chmod(base, 0o755)
+            home = Path(base, "gnupg")
+            ring = Keyring(name=str(home), owner="nobody", keys=[armor(maker.public(ann))])
+            converge(ring)
+            database = home / "public-keys.d" / "pubring.db"
+            database.parent.mkdir()
+            database.touch(0o644)
+            for path in (database.parent, database):
+                os.chown(path, pwd.getpwnam("nobody").pw_uid, -1)
+            if foreign:
+                os.chown(home / "pubring.kbx", 0, 0)
+            started: list[tuple[str, str | None]] = []
+            real = gnupg.run
+
+            def spied(command: Sequence[str], **options: Any) -> Any:
+                started.append((command[0], options.get("user")))
+                return real(command, **options)
+
+            monkeypatch.setattr(gnupg, "run", spied)
+            host.forget()
+            assert ann in host.gnupg.keys(str(home))
+            assert "gpg" in {program for program, _ in started}
+            assert {user for _, user in started} == {"nobody"}
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+    def test_what_is_renamed_meanwhile(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A folder of the home becomes a link to where files of the same names are not the owner's."""
+        folder, elsewhere = tmp_path / "gnupg" / "keys", tmp_path / "elsewhere"
+        for place in (folder, elsewhere):
+            place.mkdir(parents=True)
+            (place / "shadow").touch(0o644)
+        is_exposed = home_module._is_exposed
+
+        def swapped(status: os.stat_result, uid: int) -> bool:
+            if stat.S_ISREG(status.st_mode):
+                folder.rename(tmp_path / "gnupg" / "before")
+                folder.symlink_to(elsewhere)
+            return is_exposed(status, uid)
+
+        monkeypatch.setattr(home_module, "_is_exposed", swapped)
+        home_module.make_private(str(tmp_path / "gnupg"), "nobody")
+        assert folder.is_symlink()
+        assert (elsewhere / "shadow").owner() == "root"
+        assert (tmp_path / "gnupg" / "before" / "shadow").owner() == "nobody"
 
     def test_an_owner_that_is_not_there(self, home: str, host: Host) -> None:
         os.mkdir(home)

@@ -46,3 +46,16 @@ def _say(listener: socket.socket, text: bytes) -> None:
     with connection:
         connection.recv(4096)
         connection.sendall(text)
+
+
+@pytest.mark.parametrize("said", [b"[]\n", b'"status"\n', b"5\n", b"[" * 4000 + b"\n", b"\xff\n", b""])
+def test_what_is_no_question_gets_no_answer(tmp_path: Path, said: bytes) -> None:
+    answering = Answering(tmp_path / "agent.sock", lambda question: (question, iter(question["rows"])))
+    with socket.socket(socket.AF_UNIX) as asker:
+        asker.connect(str(tmp_path / "agent.sock"))
+        asker.sendall(said)
+        asker.shutdown(socket.SHUT_WR)
+        answering.serve()
+        asker.settimeout(5)
+        assert asker.recv(100) == b""
+    answering.close()

@@ -45,12 +45,33 @@ def who(pid: int) -> str:
         return f"another process (pid {pid})" if pid else "another process"
 
 
+def is_waited_for() -> bool:
+    """Whether somebody waits for a lock of flock(2) that this process holds (/proc/locks in proc_locks(5)).
+
+    Other runs ask again and again instead: who waits is a script of the agent's own package, being upgraded or removed.
+    """
+    held: set[str] = set()
+    for line in Path("/proc/locks").read_text().splitlines():
+        number, *words = line.split()
+        if words[0] == "->" and number in held:
+            return True
+        if words[0] == "FLOCK" and words[3] == str(os.getpid()):
+            held.add(number)
+    return False
+
+
 def wait_for_locks(progress: Callable[[str], None], limit: float) -> None:
-    """Wait until nobody holds any of `LOCKS`; raises ResourceError after `limit` seconds."""
+    """Wait until nobody holds any of `LOCKS`.
+
+    Raises ResourceError after `limit` seconds, and at once where whoever holds one waits for this run to end.
+    """
     deadline, told = time.monotonic() + limit, ""
     while held := next(((path, pid) for path in LOCKS if (pid := holder(path)) is not None), None):
         path, pid = held
         text = f"{_NAMES[Path(path).parent.name]} held by {who(pid)}"
+        if is_waited_for():
+            why = "which waits for this run to end: state-agent is being replaced"
+            raise ResourceError(f"{text}, {why}", hint="let it finish, and apply again")
         if time.monotonic() >= deadline:
             hint = "let it finish, or see why it does not, and apply again"
             raise ResourceError(f"gave up after waiting {limit:g} s for {text}", hint=hint)

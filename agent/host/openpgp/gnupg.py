@@ -9,16 +9,18 @@ import contextlib
 import os
 import pwd
 import shutil
-import stat
 import tempfile
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
+from pathlib import Path
+from types import MappingProxyType
 
 from agent.errors import Missing, ResourceError
 from agent.host.openpgp.blocks import Block
+from agent.host.openpgp.home import READ, entries, is_plain, opened
 from agent.host.openpgp.keys import TRUST, Key, parsed
-from agent.host.paths import DIRECTORY, refused
+from agent.host.paths import closing, open_parent
 from agent.host.run import Result, failure, observe, run
 
 _QUIET = ("--batch", "--no-tty", "--quiet", "--no-options", "--no-permission-warning", "--no-auto-check-trustdb")
@@ -27,6 +29,7 @@ RINGS = ("pubring.kbx", "pubring.gpg", "public-keys.d/pubring.db")
 LOCKS = (".#lk*", "*.lock")
 """What gpg makes in a home for a moment, even where it only reads."""
 _PRIVATE = "private-keys-v1.d"
+_TRUSTDB = "trustdb.gpg"
 _SHOWN_KEPT = 32
 _shown: OrderedDict[bytes, dict[str, Key]] = OrderedDict()
 
@@ -47,15 +50,33 @@ class Gnupg:
 def _listing(home: str) -> dict[str, Key]:
     if not any(os.path.exists(os.path.join(home, ring)) for ring in RINGS):
         return {}  # gpg would make one
+    with opened(home) as folder:
+        uid = os.fstat(folder).st_uid
+        if os.geteuid() != 0 or all(status.st_uid == uid for _, _, status in entries(folder)):
+            return _keys(home, _name(uid))
+        # What is not the owner's, only root can read. But gpg is never root in a home that somebody else writes to: its
+        # common.conf says what it starts (`keyboxd-program`).
+        held = {name: _content(folder, name) for name in (*RINGS[:2], _TRUSTDB)}
+    with _of_nobody(held) as (copy, nobody):
+        return _keys(copy, nobody)
+
+
+def _keys(home: str, user: str | None) -> dict[str, Key]:
     # Without a trustdb gpg would make that, too; then nothing is trusted.
-    trust = [] if os.path.exists(os.path.join(home, "trustdb.gpg")) else ["--trust-model", "always"]
-    uid = os.stat(home).st_uid
-    user = None if exposed(home, uid) else _name(uid)  # what is not the owner's, only root can read
+    trust = [] if os.path.exists(os.path.join(home, _TRUSTDB)) else ["--trust-model", "always"]
     words = [*trust, "--lock-never", "--with-colons", "--with-keygrip", "--list-keys"]
     result = _gpg(home, words, user=user)
     if not result.ended_well:
         raise failure(f"gpg --homedir {home} --list-keys", result)
     return parsed(result.stdout)
+
+
+def _content(folder: int, name: str) -> bytes | None:
+    """The content of a file in an open home, None where there is none; of a link or the like nothing is read."""
+    with contextlib.suppress(FileNotFoundError), open(os.open(name, READ, dir_fd=folder), "rb") as file:
+        if is_plain(os.fstat(file.fileno())):
+            return file.read()
+    return None
 
 
 def listed(home: str) -> dict[str, Key]:
@@ -126,14 +147,25 @@ def show(blocks: Sequence[Block]) -> dict[str, Key]:
 
 
 def _show(data: bytes) -> dict[str, Key]:
-    with tempfile.TemporaryDirectory(prefix="state-agent-") as home:
-        nobody = None
-        with contextlib.suppress(KeyError):  # whoever made these keys, it need not be root who takes them apart
-            if os.geteuid() == 0:
-                os.chown(home, pwd.getpwnam("nobody").pw_uid, -1)
-                nobody = "nobody"
+    with _of_nobody() as (home, nobody):
         words = ["--with-colons", "--with-keygrip", "--show-keys"]
         return parsed(_gpg(home, words, user=nobody, stdin=data).stdout)
+
+
+@contextlib.contextmanager
+def _of_nobody(files: Mapping[str, bytes | None] = MappingProxyType({})) -> Iterator[tuple[str, str | None]]:
+    """A home with these files for a moment, and whose it is: it need not be root who takes keys of others apart."""
+    with tempfile.TemporaryDirectory(prefix="state-agent-") as home:
+        paths = {os.path.join(home, name): content for name, content in files.items() if content is not None}
+        for path, content in paths.items():
+            Path(path).write_bytes(content)
+        nobody = None
+        with contextlib.suppress(KeyError):
+            if os.geteuid() == 0:
+                for path in (*paths, home):  # the home last: from then on others can rename what is in it
+                    os.chown(path, pwd.getpwnam("nobody").pw_uid, -1)
+                nobody = "nobody"
+        yield home, nobody
 
 
 # Changes
@@ -180,77 +212,11 @@ def keygrips(home: str) -> set[str]:
     return set()
 
 
-def remove_home(home: str, owner: str) -> None:
+def remove_home(home: str, owner: str, links: Collection[str] = ()) -> None:
     """Remove a home with all it holds, but never one with a private key in it."""
     if keygrips(home):
         hint = f"if nobody needs it any more: gpg --homedir {home} --delete-secret-keys"
         raise ResourceError(f"{home} holds a private key, so it stays", hint=hint)
     end_daemons(home, owner)
-    shutil.rmtree(home)
-
-
-# Owners and modes
-
-
-def exposed(home: str, uid: int) -> list[str]:
-    """Files and folders in a home that are not its owner's, or that others have rights to, relative to the home."""
-    return sorted(name for name, _, status in _entries(home) if _is_exposed(status, uid))
-
-
-def make_private(home: str, owner: str) -> None:
-    """Give the home with all it holds to its owner, and to nobody else."""
-    account = pwd.getpwnam(owner)
-    for name, path, status in _entries(home):
-        if _is_exposed(status, account.pw_uid):
-            _take(path, name, account)
-
-
-def _is_exposed(status: os.stat_result, uid: int) -> bool:
-    return status.st_uid != uid or bool(status.st_mode & 0o077)
-
-
-def _take(path: str, name: str, account: pwd.struct_passwd) -> None:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            status = os.fstat(fd)
-            if stat.S_ISDIR(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1):
-                os.fchown(fd, account.pw_uid, account.pw_gid)
-                os.fchmod(fd, stat.S_IMODE(status.st_mode) & 0o700)
-        finally:
-            os.close(fd)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise refused(name, error) from None
-
-
-def _entries(home: str) -> Iterator[tuple[str, str, os.stat_result]]:
-    """What GnuPG keeps in a home, two folders deep: folders, and files of one name only; no links, no sockets.
-
-    Its configuration holds no secrets, and may well be somebody else's: whoever declares it as a file.
-    """
-    folders = [(home, "")]
-    while folders:
-        folder, above = folders.pop()
-        with contextlib.suppress(FileNotFoundError), _scan(folder) as entries:
-            for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                if stat.S_ISDIR(status.st_mode):
-                    yield above + entry.name, entry.path, status
-                    if not above:
-                        folders.append((entry.path, entry.name + "/"))
-                elif stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and not entry.name.endswith(".conf"):
-                    yield above + entry.name, entry.path, status
-
-
-@contextlib.contextmanager
-def _scan(folder: str) -> Iterator[Iterator[os.DirEntry[str]]]:
-    try:
-        os.close(os.open(folder, DIRECTORY | os.O_NOFOLLOW))
-        with os.scandir(folder) as entries:
-            yield entries
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise refused(folder, error) from None
+    with closing(open_parent(home, links)) as parent:
+        shutil.rmtree(os.path.basename(home), dir_fd=parent)
