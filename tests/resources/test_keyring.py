@@ -471,9 +471,11 @@ class TestTheHome:
                 return real(command, **options)
 
             monkeypatch.setattr(gnupg, "run", spied)
+            monkeypatch.setattr(gnupg, "observe", spied)
             host.forget()
             assert ann in host.gnupg.keys(str(home))
             assert "gpg" in {program for program, _ in started}
+            assert ann in gnupg.listed(str(home))
             assert {user for _, user in started} == {"nobody"}
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")

@@ -150,7 +150,13 @@ def _wait(folder: Path, seconds: float) -> bool:
             if listens:
                 with suppress(FileNotFoundError):
                     (folder / "pending").rename(folder / "confirmed")
-    _revert(folder)  # the process that should have done it is gone
+    try:
+        _revert(folder, again=True)  # the process that should have done it is gone, or was refused
+    except AgentError as error:
+        raise ResourceError(
+            "nobody confirmed the new rules, and the old ones could not be put back: the new ones are in force",
+            detail=str(error), hint="put right what is said above, or the rules, before this connection ends",
+        ) from None  # fmt: skip
     return False
 
 
@@ -185,15 +191,18 @@ def _watch(folder: Path, seconds: float) -> None:
     _revert(folder)
 
 
-def _revert(folder: Path) -> None:
+def _revert(folder: Path, *, again: bool = False) -> None:
+    """Put the old rules back, unless somebody else has won; `again` also where another process began with that."""
     try:
         (folder / "pending").rename(folder / "reverting")
     except FileNotFoundError:
-        return
+        if not again or not (folder / "reverting").exists():
+            return
     kept = json.loads((folder / "old").read_text())
     netfilter = Netfilter(kept["namespace"], kept["programs"])
     put_back(netfilter, {family: parse(text) for family, text in kept["old"].items()})
-    (folder / "reverting").rename(folder / "reverted")
+    with suppress(FileNotFoundError):
+        (folder / "reverting").rename(folder / "reverted")
 
 
 def put_back(netfilter: Netfilter, old: Mapping[str, Ruleset]) -> None:

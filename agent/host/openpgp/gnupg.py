@@ -82,8 +82,10 @@ def _content(folder: int, name: str) -> bytes | None:
 def listed(home: str) -> dict[str, Key]:
     """All public keys of a home, by fingerprint, as whoever runs this may read them; nothing is written or started.
 
-    For a resident process with little memory: without `sh`, and without a look at trust.
+    For a resident process with little memory: without `sh`, and without a look at trust. Root reads as its owner.
     """
+    if os.geteuid() == 0:
+        return _listing(home)
     if not any(os.path.exists(os.path.join(home, ring)) for ring in RINGS):
         return {}
     words = ["--no-autostart", "--lock-never", "--trust-model", "always", "--with-colons", "--list-keys"]
